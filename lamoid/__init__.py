@@ -1,0 +1,1 @@
+"""Lamoid: assemble, train, fuse, measure and use language models."""

@@ -1,0 +1,82 @@
+"""Keys and values of tokens already read, so that a step reads only the new ones.
+
+Rows are ragged: row b's next token stands at position ``lengths[b]``. Storage is one zeroed tensor a layer, made at its
+first use; zeroed, because a masked position still meets the softmax's 0, and 0 x NaN is NaN.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Memory(Protocol):
+    """What a layer that keeps keys and values asks for."""
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (B, H, T, D) keys and values of the new tokens; give all of them, (B, H, S, D)."""
+        ...
+
+
+class KeyValues:
+    """One layer's keys and values in the cache that owns it."""
+
+    def __init__(self, owner: "Cache") -> None:
+        self.owner = owner
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new tokens behind each row's old ones; give views of everything up to the longest row."""
+        rows, heads, new, width = keys.shape
+        if self.keys is None or self.values is None:
+            self.keys = keys.new_zeros(rows, heads, self.owner.capacity, width)
+            self.values = values.new_zeros(rows, heads, self.owner.capacity, values.shape[-1])
+        stop = max(self.owner.lengths) + new
+        if self.owner.is_uniform:
+            self.keys[:, :, stop - new : stop] = keys
+            self.values[:, :, stop - new : stop] = values
+        else:
+            row = torch.arange(rows, device=keys.device)[:, None]
+            place = self.owner.positions(new, keys.device)
+            self.keys[row, :, place] = keys.transpose(1, 2)
+            self.values[row, :, place] = values.transpose(1, 2)
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+class Cache:
+    """The state of ``rows`` texts under way, of at most ``capacity`` tokens each."""
+
+    def __init__(self, layers: int, rows: int, capacity: int) -> None:
+        self.capacity = capacity
+        self.lengths: list[int] = [0] * rows
+        self.layers = [KeyValues(self) for _ in range(layers)]
+
+    @property
+    def is_uniform(self) -> bool:
+        """Do all rows hold equally many tokens?"""
+        return min(self.lengths) == max(self.lengths)
+
+    def can_take(self, new: int) -> bool:
+        """Is there room for ``new`` more tokens in every row?"""
+        return max(self.lengths) + new <= self.capacity
+
+    def positions(self, new: int, device: torch.device) -> Tensor:
+        """Give the (B, T) positions of the next ``new`` tokens."""
+        return torch.tensor(self.lengths, device=device)[:, None] + torch.arange(new, device=device)
+
+    def advance(self, counts: Sequence[int]) -> None:
+        """Record that row b took ``counts[b]`` tokens; what was written beyond is overwritten later."""
+        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order: finished ones are dropped, beams are copied."""
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
+        for layer in self.layers:
+            layer.select(rows)

@@ -1,0 +1,38 @@
+"""The only place that turns logits into a token loss: nats a token, in pieces, so that never all logits exist."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100
+
+
+def token_nats(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk_elements: int = 1 << 24
+) -> Tensor:
+    """Give -log p(target) in nats for each token, in float32.
+
+    ``hidden`` is (..., C), ``targets`` (...) of token ids; where a target is ``IGNORED`` the result is 0 and no
+    gradient flows. ``head`` maps (N, C) to (N, vocab) logits. At most about ``chunk_elements`` logits exist at once: in
+    training, each piece is computed again in the backward pass.
+    """
+    flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    if not len(wanted):
+        return torch.zeros(targets.shape, device=hidden.device)
+    vocab = head(flat[:0]).shape[-1]
+    rows = max(1, chunk_elements // vocab)
+    pieces = []
+    for begin in range(0, len(wanted), rows):
+        part, goal = flat[begin : begin + rows], wanted[begin : begin + rows]
+        if torch.is_grad_enabled() and len(wanted) > rows:
+            piece = checkpoint(_nats, part, head, goal, use_reentrant=False, preserve_rng_state=False)
+        else:
+            piece = _nats(part, head, goal)
+        pieces.append(piece)
+    return torch.cat(pieces).view(targets.shape)
+
+
+def _nats(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(head(hidden).float(), targets, ignore_index=IGNORED, reduction="none")
