@@ -26,13 +26,8 @@ def spec(config: Mapping[str, Any], file: str) -> ModelSpec:
     if fields.take("head_dim") is None and width % heads:
         fields.refuse("num_attention_heads", heads, f"a divisor of hidden_size {width}, or a head_dim beside it")
     position, context = read_rotary(fields)
-    mixer = AttentionSpec(
-        heads=heads,
-        kv_heads=fields.whole("num_key_value_heads", heads),
-        head_width=fields.whole("head_dim", max(1, width // heads)),
-        position=position,
-        **dict.fromkeys(("query", "key", "value", "output"), bias),
-    )
+    kv_heads, head_width = fields.whole("num_key_value_heads", heads), fields.whole("head_dim", max(1, width // heads))
+    mixer = AttentionSpec(heads, kv_heads, head_width, position, query=bias, key=bias, value=bias, output=bias)
     activation, hidden = fields.choice("hidden_act", ACTIVATIONS, "silu"), fields.whole("intermediate_size")
     block = BlockSpec(norm, mixer, norm, GatedSpec(hidden, activation, inner, inner, inner))
     blocks = (block,) * fields.whole("num_hidden_layers", high=MOST_LAYERS)

@@ -1,0 +1,183 @@
+"""The ``lamoid`` command: reads the words, calls one recipe, prints its result, and says what went wrong.
+
+Exit status: 0 done, 2 something given cannot be used, 70 a bug in Lamoid (a report file is left), 130 interrupted.
+"""
+
+import contextlib
+import importlib
+import inspect
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lamoid.cli.signature import command_parameters
+from lamoid.cli.table import COMMANDS, Command
+from lamoid.errors import InputError
+
+USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+
+
+def run(words: list[str] | None = None) -> int:
+    """Runs one command line and returns its exit status; the only place where every error ends."""
+    words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _parse_and_call(words)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("\nlamoid: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - every other error is a bug, and leaves a report
+        if _is_declared(error):
+            _tell(error, as_json="--json" in words)
+            return USAGE
+        print(_report(error, words), file=sys.stderr)
+        return BUG
+
+
+def _parse_and_call(words: list[str]) -> int:
+    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+    try:
+        build_app(next((word for word in words if not word.startswith("-")), None), calls)(words, prog_name="lamoid")
+    except SystemExit as end:
+        if not calls:
+            return BROKEN_PIPE if end.code == 1 else int(end.code or 0)  # typer's 1 is a reader that went away
+    for function, values in calls:
+        _call(function, values)
+    return 0
+
+
+def build_app(wanted: str | None, calls: list[tuple[Callable[..., Any], dict[str, Any]]]) -> typer.Typer:
+    """Every command by name and summary; the parameters, and so the import, of the wanted one alone.
+
+    A parsed command is put into ``calls`` and not called: typer turns some exceptions into its own.
+    """
+    app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback(help="Assemble, train, fuse, measure and use language models.")(_version_option)
+    for row in COMMANDS:
+        body = _body(row, calls) if row.name == wanted else lambda: None
+        app.command(row.name, help=row.summary, epilog=f"Example:  {row.example}", rich_help_panel=row.group)(body)
+    return app
+
+
+def find(row: Command) -> Callable[..., Any]:
+    """Imports the recipe a row names."""
+    module, name = row.function.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _body(row: Command, calls: list[tuple[Callable[..., Any], dict[str, Any]]]) -> Callable[..., None]:
+    function = find(row)
+
+    def remember(**values: Any) -> None:
+        calls.append((function, values))
+
+    parameters = command_parameters(function)
+    remember.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    remember.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return remember
+
+
+def _call(function: Callable[..., Any], values: dict[str, Any]) -> None:
+    as_json = values.pop("as_json")
+    stdout = sys.stdout
+    with contextlib.ExitStack() as stack:
+        if "progress" in inspect.signature(function).parameters:
+            from lamoid.recipes.progress import Progress
+
+            values["progress"] = stack.enter_context(Progress())
+        if as_json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        result = function(**values)
+    if as_json:
+        _print_json(result, stdout)
+    elif hasattr(result, "render"):
+        import rich.console
+
+        rich.console.Console(highlight=False).print(result.render())
+    elif result is not None:
+        print(*result.lines(), sep="\n")
+
+
+def _print_json(value: Any, stdout: Any) -> None:
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
+    stdout.flush()
+    stdout.buffer.write(text + b"\n")
+
+
+def _is_declared(error: Exception) -> bool:
+    """Is it one of the errors that mean: what was given, or the disk, cannot do this."""
+    if isinstance(error, OSError):
+        from lamoid.weights.durable import DurabilityUncertain, NotCommitted
+
+        return isinstance(error, NotCommitted | DurabilityUncertain)
+    return isinstance(error, InputError)
+
+
+def _tell(error: Exception, *, as_json: bool) -> None:
+    print(f"lamoid: {error}", file=sys.stderr)
+    if as_json:
+        fields = {name: getattr(error, name) for name in ("culprit", "problem", "cure") if hasattr(error, name)}
+        _print_json({"error": {"kind": type(error).__name__, "message": str(error), **fields}}, sys.stdout)
+
+
+def _report(error: Exception, words: list[str]) -> str:
+    """Writes the bug report where it can, and gives the line that says where."""
+    versions = [f"{name} {_version(name)}" for name in ("lamoid", "torch", "numpy", "safetensors", "tokenizers")]
+    text = "\n".join(
+        [
+            f"command: {['lamoid', *words]}",
+            f"python {platform.python_version()} on {platform.platform()}; {'; '.join(versions)}",
+            "",
+            "".join(traceback.format_exception(error)),
+        ]
+    )
+    what = f"lamoid: a bug in Lamoid, not in what you gave: {type(error).__name__}: {error}."
+    name = f"lamoid-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            return f"{what} Please send the report: {folder / name}"
+    return f"{text}\n{what} No report file could be written; it is above."
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"lamoid {_version('lamoid')}")
+        raise typer.Exit
+
+
+def _version_option(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,74 @@
+"""The commands: one row each. A new command is one recipe and one row here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row: ``function`` is where the recipe is found, ``module:name``; it is imported when the command is called."""
+
+    name: str
+    group: str
+    function: str
+    summary: str
+    example: str
+
+
+COMMANDS = (
+    Command(
+        "demo",
+        "See it work",
+        "lamoid.recipes.demo:demo",
+        "Train, fuse, compare and use small models on text that is on every machine.",
+        "lamoid demo --out first-steps",
+    ),
+    Command(
+        "tokenizer",
+        "Make",
+        "lamoid.recipes.tokenizer:tokenizer",
+        "Train a tokenizer from text.",
+        "lamoid tokenizer books/*.txt --out tokenizer --vocab 4096",
+    ),
+    Command(
+        "prepare",
+        "Make",
+        "lamoid.recipes.prepare:prepare",
+        "Turn text into token shards to train on.",
+        "lamoid prepare books/*.txt --tokenizer tokenizer --out shards",
+    ),
+    Command(
+        "train",
+        "Make",
+        "lamoid.recipes.train:train",
+        "Train a model by a recipe, or go on with one.",
+        "lamoid train recipe.toml --set optimizer.rate=1e-3",
+    ),
+    Command(
+        "fuse",
+        "Make",
+        "lamoid.recipes.fuse:fuse",
+        "Fuse several models into one, weighed by their measured losses.",
+        "lamoid fuse law medicine --on mixed.txt --out both --base base",
+    ),
+    Command(
+        "evaluate",
+        "Measure",
+        "lamoid.recipes.evaluate:evaluate",
+        "Measure models on text: nats a token, perplexity, bits a byte.",
+        "lamoid evaluate base both --on held-out.txt",
+    ),
+    Command(
+        "info",
+        "Measure",
+        "lamoid.recipes.info:info",
+        "Show a model's parts, parameters, FLOPs and cache bytes.",
+        "lamoid info both",
+    ),
+    Command(
+        "generate",
+        "Use",
+        "lamoid.recipes.generate:generate",
+        "Let a model go on with a text.",
+        'lamoid generate both --prompt "Once upon a time" --max-tokens 100 --temperature 0.8 --seed 1',
+    ),
+)

@@ -1,0 +1,1 @@
+"""Text files, the token shards made of them, and the batches read from those."""

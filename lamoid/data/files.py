@@ -1,0 +1,129 @@
+"""Text files read in blocks: what is no UTF-8 text is refused, with the offset of the first byte that is wrong."""
+
+import codecs
+import glob
+import io
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lamoid.errors import InputError
+
+BLOCK = 2**20
+LONGEST_LINE = 64 * 2**20
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".jsonl", ".ndjson")
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+RECODE = "convert it to UTF-8, for instance with `iconv -f ENCODING -t UTF-8`"
+
+
+def find_files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
+    """Gives the files that files, folders and globs name, each once, and whether it was named itself.
+
+    A folder stands for the files below it with a suffix of ``TEXT_SUFFIXES``, sorted by path; links to folders are not
+    followed. A glob (``**`` goes into folders) stands for the files that it matches, sorted. Raises InputError where a
+    path names nothing.
+    """
+    if not paths:
+        raise InputError("sources", "none is given", "name at least one file, folder or glob")
+    found: dict[Path, bool] = {}
+    for path in paths:
+        try:
+            inside = _files_of(path)
+        except OSError as error:
+            raise InputError(error.filename or path, f"cannot be read: {error.strerror}", "check it") from error
+        if not inside:
+            kinds = f"no file with one of the suffixes {' '.join(TEXT_SUFFIXES)}" if Path(path).is_dir() else "no file"
+            raise InputError(path, f"names {kinds}", "check the path; quote a glob so that the shell leaves it alone")
+        for file, named in inside:
+            found[file] = found.get(file, False) or named
+    return list(found.items())
+
+
+def _files_of(path: str | Path) -> list[tuple[Path, bool]]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    place = Path(path)
+    if place.is_dir():
+        walk = sorted(Path(top) / name for top, _, names in os.walk(place, onerror=refuse) for name in names)
+        return [(p, False) for p in walk if p.suffix.lower() in TEXT_SUFFIXES]
+    if place.exists():
+        return [(place, True)]
+    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
+    return [(Path(p), False) for p in matches if Path(p).is_file()]
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
+    """Opens a regular file and gives its size; trouble with the disk or the permissions becomes an InputError."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(path, "is no regular file", "name a file, a folder or a glob")
+        with path.open("rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}", "check the file and its permissions") from error
+
+
+def text_blocks(path: Path) -> Iterator[str]:
+    """Gives the text of a UTF-8 file in blocks of at most BLOCK characters; a byte order mark is left out."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_source(path) as (file, size):
+        offset = skip_mark(file, path)
+        while block := file.read(BLOCK):
+            yield _decode(decoder, block, offset, path)
+            offset += len(block)
+        _decode(decoder, b"", offset, path)
+        check_whole(path, offset, size)
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Gives the lines of a UTF-8 file, with their numbers from 1 and without their ends; blank ones are left out."""
+    with open_source(path) as (file, size):
+        offset, number = skip_mark(file, path), 0
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise InputError(f"{path}: line {number}", f"is longer than {LONGEST_LINE} bytes", "split the document")
+            _decode(codecs.getincrementaldecoder("utf-8")(), line, offset, path, final=True)
+            offset += len(line)
+            if not line.isspace():
+                yield number, line.rstrip(b"\r\n")
+        check_whole(path, offset, size)
+
+
+def skip_mark(file: io.BufferedReader, path: Path) -> int:
+    """Reads past a byte order mark of UTF-8 and gives its length; refuses the marks of UTF-16 and UTF-32."""
+    head = file.read(4)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise InputError(path, "is UTF-16 or UTF-32 text (its first bytes say so)", RECODE)
+    length = 3 if head.startswith(codecs.BOM_UTF8) else 0
+    file.seek(length)
+    return length
+
+
+def check_whole(path: Path, read: int, size: int) -> None:
+    """Refuses a file that grew or shrank since it was opened: what was read of it is no one state of it."""
+    if read != size:
+        raise InputError(path, f"changed while it was read: {size} bytes at first, {read} read", "try again on a copy")
+
+
+def _decode(decoder: codecs.IncrementalDecoder, block: bytes, offset: int, path: Path, final: bool = False) -> str:
+    """Decodes the block that stands at ``offset``; an empty one is the end of the file."""
+    if (place := block.find(b"\0")) >= 0:
+        raise InputError(
+            path,
+            f"has a NUL byte at byte offset {offset + place}: it is binary, or text in UTF-16",
+            f"leave it out, or {RECODE}",
+        )
+    held = len(decoder.getstate()[0])
+    try:
+        return decoder.decode(block, final=final or not block)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            path,
+            f"is not UTF-8: {error.reason} at byte offset {offset - held + error.start}",
+            RECODE,
+        ) from error

@@ -1,0 +1,104 @@
+"""Token shards read through a memory map: any stretch of tokens, and which document each belongs to."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamoid.data.files import open_source
+from lamoid.data.manifest import BOUNDARIES, CURE, Manifest, read_manifest
+from lamoid.errors import InputError
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The tokens of a prepared folder, or of a stretch of it, as one sequence of ``len(shards)``.
+
+    ``first`` and ``last`` bound the stretch in the whole sequence; ``manifest`` always describes the whole folder.
+    """
+
+    folder: Path
+    manifest: Manifest
+    tokens: tuple[NDArray[np.unsignedinteger], ...]
+    starts: NDArray[np.int64]
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def window(self, begin: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Gives the tokens from ``begin`` on and the number of the document that each is in, both (length,).
+
+        Documents are numbered over the whole folder from 1. Raises InputError for a token that no tokenizer gave.
+        """
+        if not 0 <= begin <= begin + length <= len(self):
+            raise IndexError(f"tokens {begin} to {begin + length} of {len(self)}")
+        begin += self.first
+        ids = self._read(begin, begin + length)
+        # Documents that begin inside, found in the sorted starts without touching the rest of them.
+        low, high = np.searchsorted(self.starts, np.array([begin, begin + length - 1], np.int64), side="right")
+        segments = np.full(length, low, np.int64)
+        for start in self.starts[low:high]:
+            segments[int(start) - begin :] += 1
+        return ids, segments
+
+    def part(self, begin: float, end: float) -> "Shards":
+        """Gives the stretch between two fractions of the tokens, such as the last tenth: ``part(0.9, 1)``."""
+        if not 0 <= begin < end <= 1:
+            raise InputError("part", f"{begin} to {end} is no stretch between 0 and 1", "choose 0 <= begin < end <= 1")
+        length = len(self)
+        return replace(self, first=self.first + round(length * begin), last=self.first + round(length * end))
+
+    def check_tokenizer(self, fingerprint: str) -> None:
+        """Raises InputError unless the tokenizer of this fingerprint made the tokens."""
+        if fingerprint != self.manifest.tokenizer:
+            raise InputError(
+                self.folder,
+                f"was made with another tokenizer ({self.manifest.tokenizer[:12]}) than the model's "
+                f"({fingerprint[:12]})",
+                "prepare the data again with the model's tokenizer",
+            )
+
+    def _read(self, begin: int, end: int) -> NDArray[np.int64]:
+        found: list[NDArray[np.int64]] = []
+        at = 0
+        for number, tokens in enumerate(self.tokens):
+            low, high = max(begin - at, 0), min(end - at, len(tokens))
+            if low < high:
+                ids = tokens[low:high].astype(np.int64)
+                if int(ids.max()) >= self.manifest.vocab:
+                    name = self.folder / self.manifest.shards[number].file
+                    raise InputError(name, f"token {int(ids.max())} is not below {self.manifest.vocab}", CURE)
+                found.append(ids)
+            at += len(tokens)
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def open_shards(folder: Path | str, *, hashes: bool = False) -> Shards:
+    """Opens a folder that ``lamoid prepare`` wrote; sizes are always checked, the contents with ``hashes=True``.
+
+    Raises InputError naming the file that is missing, cut short or damaged.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    tokens = [_map(folder / s.file, f"<u{manifest.width}", s.tokens, s.sha256 * hashes) for s in manifest.shards]
+    starts = _map(folder / BOUNDARIES, "<i8", manifest.documents, manifest.boundaries * hashes)
+    steps = np.diff(starts)
+    if starts[0] != 0 or starts[-1] >= manifest.tokens or (len(steps) and steps.min() < 0):
+        raise InputError(folder / BOUNDARIES, "does not give the starts of documents in order", CURE)
+    return Shards(folder, manifest, tuple(tokens), starts, 0, manifest.tokens)
+
+
+def _map(path: Path, kind: str, count: int, sha256: str) -> NDArray:
+    expected = count * np.dtype(kind).itemsize
+    if not path.is_file():
+        raise InputError(path, "is missing", CURE)
+    with open_source(path) as (file, size):
+        if size != expected:
+            raise InputError(path, f"has {size} bytes, not the {expected} of its manifest", CURE)
+        if sha256 and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise InputError(path, "does not have the hash of its manifest: it is damaged", CURE)
+    return np.memmap(path, dtype=kind, mode="r", shape=(count,))

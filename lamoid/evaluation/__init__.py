@@ -1,0 +1,1 @@
+"""Measuring models: losses, intervals, comparisons, reports, pictures."""

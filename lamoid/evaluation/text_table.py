@@ -1,0 +1,34 @@
+"""Tables of figures for a terminal."""
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def build_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table whose first column is left-aligned, the others to the right; names are never read as markup."""
+    table = Table(title=title or None, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def table_lines(table: Table, width: int = 120) -> list[str]:
+    """Write a table as lines of plain text."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n").split("\n")
+
+
+def show(value: float | None, interval: tuple[float, float] | None = None, digits: int = 4) -> str:
+    """Write a figure, its interval behind it."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text if interval is None else f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

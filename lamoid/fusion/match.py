@@ -1,0 +1,84 @@
+"""Whether models can be fused by their parameters: the first thing in which they differ, before bulk reading."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from lamoid.errors import InputError
+from lamoid.text.tokenizer import Tokenizer
+from lamoid.weights.folder import ModelFolder
+
+CURE = "fuse models that come from one base, or leave this member out"
+
+
+def check_match(folders: Sequence[ModelFolder]) -> None:
+    """Raise an ``InputError`` naming the first field or tensor in which a member differs from the first one."""
+    first, *others = folders
+    for other in others:
+        difference = first_difference(msgspec.to_builtins(first.spec), msgspec.to_builtins(other.spec))
+        if difference is not None:
+            field, here, there = difference
+            raise InputError(other.path, f"{field} is {there}, in {first.path} it is {here}", CURE)
+        _check_tensors(first, other)
+
+
+def check_tokenizers(paths: Sequence[object], tokenizers: Sequence[Tokenizer]) -> None:
+    """Raise an ``InputError`` naming the first difference between a member's tokenizer and the first one's."""
+    for path, tokenizer in zip(paths[1:], tokenizers[1:], strict=True):
+        if tokenizer.fingerprint() == tokenizers[0].fingerprint():
+            continue
+        field, here, there = _tokenizer_difference(tokenizers[0], tokenizer)
+        problem = f"its tokenizer differs: {field} is {there}, in {paths[0]} it is {here}"
+        raise InputError(path, problem, "parameters can be averaged only where every token means the same")
+
+
+def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, str, str] | None:
+    """Find the first place where two trees of dicts, lists and values differ: its path and both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            place = f"{path}.{key}" if path else str(key)
+            if key not in ours or key not in theirs:
+                return place, _show(ours.get(key, "absent")), _show(theirs.get(key, "absent"))
+            difference = first_difference(ours[key], theirs[key], place)
+            if difference is not None:
+                return difference
+        return None
+    if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
+        if len(ours) != len(theirs):
+            return f"number of {path}", str(len(ours)), str(len(theirs))
+        pairs = (first_difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=True)))
+        return next((pair for pair in pairs if pair is not None), None)
+    if type(ours) is type(theirs) and ours == theirs:
+        return None
+    return path, _show(ours), _show(theirs)
+
+
+def _check_tensors(first: ModelFolder, other: ModelFolder) -> None:
+    ours, theirs = first.tensors, other.tensors
+    for name in sorted({*ours, *theirs}):
+        culprit = f"{other.path}: tensor {name}"
+        if name not in ours or name not in theirs:
+            place, missing = (other.path, first.path) if name in theirs else (first.path, other.path)
+            raise InputError(culprit, f"is in {place} and not in {missing}", CURE)
+        for field in ("shape", "dtype"):
+            here, there = getattr(ours[name], field), getattr(theirs[name], field)
+            if here != there:
+                cure = CURE if field == "shape" else "convert the members to one dtype first"
+                raise InputError(culprit, f"{field} is {there}, in {first.path} it is {here}", cure)
+
+
+def _tokenizer_difference(ours: Tokenizer, theirs: Tokenizer) -> tuple[str, str, str]:
+    trees = [json.loads(tokenizer.files()["tokenizer.json"]) for tokenizer in (ours, theirs)]
+    difference = first_difference(trees[0], trees[1])
+    if difference is not None:
+        return difference
+    if ours.start != theirs.start:
+        return "the start token", _show(ours.start), _show(theirs.start)
+    return "the end token", _show(ours.end), _show(theirs.end)
+
+
+def _show(value: Any) -> str:
+    text = value if value == "absent" else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

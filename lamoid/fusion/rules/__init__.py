@@ -1,0 +1,1 @@
+"""Fusion rules, one a file; the table of them is at the bottom of table.py."""

@@ -1,0 +1,37 @@
+"""What a fusion came to, in one word and in plain sentences."""
+
+from collections.abc import Sequence
+
+NEAR_UNIFORM = 0.05
+NOT_JUDGED = "not judged"
+
+
+def give_verdict(difference: tuple[float, float]) -> str:
+    """Call the fused model "better", "equal" or "worse" than the best member.
+
+    ``difference`` is the 95 % interval of its loss minus the best member's, resampled in pairs; "equal" means that the
+    interval holds 0, so that the measurement cannot tell them apart.
+    """
+    low, high = difference
+    return "better" if high < 0.0 else "worse" if low > 0.0 else "equal"
+
+
+def describe_verdict(verdict: str, best: str, difference: float, interval: tuple[float, float]) -> str:
+    """Say how the fused model stands to the best member, in nats a token."""
+    figures = f"{difference:+.4f} nats a token, 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
+    if verdict == "better":
+        return f"The fused model is better than the best single member, {best} ({figures})."
+    if verdict == "worse":
+        return f"The best single member, {best}, wins: the fused model is worse ({figures}). Use {best}."
+    return f"The fused model and the best single member, {best}, cannot be told apart: not significant ({figures})."
+
+
+def describe_weights(weights: Sequence[float], losses: Sequence[float], tau: float) -> str | None:
+    """Say it when the weights lie within 5 % of uniform, and which ``tau`` would sharpen them."""
+    if len(weights) < 2 or any(abs(weight * len(weights) - 1.0) > NEAR_UNIFORM for weight in weights):
+        return None
+    spread = max(losses) - min(losses)
+    sentence = f"The weights lie within 5 % of uniform: the losses differ by only {spread:.4f} nats at tau {tau:g}."
+    if spread <= 0.0:
+        return sentence
+    return f"{sentence} A smaller tau would sharpen them, for example --tau {spread:.1g}: the best would weigh 2.7 times the worst."

@@ -1,0 +1,171 @@
+"""Measures models on text: nats a token, perplexity and bits a byte, side by side, with 95 % intervals."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from lamoid.errors import InputError
+from lamoid.evaluation.identity import hash_model
+from lamoid.evaluation.picture import NO_MATPLOTLIB, Row, can_draw, draw_intervals
+from lamoid.evaluation.report import Figures, Measured, Origin, Report
+from lamoid.evaluation.text_table import build_table, show, table_lines
+from lamoid.evaluation.units import are_few, hash_texts
+from lamoid.recipes.measuring import Measuring, Texts, as_paths, name_paths, parse_dtype, read_texts
+from lamoid.recipes.progress import Progress
+from lamoid.weights.durable import durable_folder
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """One model's figures; ``difference`` is its bits a byte minus the best model's, resampled in pairs."""
+
+    path: str
+    nats_per_token: float
+    interval: tuple[float, float]
+    perplexity: float
+    perplexity_interval: tuple[float, float]
+    bits_per_byte: float
+    bits_per_byte_interval: tuple[float, float]
+    tokens: int
+    bytes: int
+    difference: float
+    difference_interval: tuple[float, float]
+    verdict: str
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """All models on one text, the best by bits a byte named."""
+
+    on: str
+    models: list[Evaluated]
+    best: str
+    units: int
+    unit: str
+    notes: list[str]
+    reports: list[Report]
+
+    def render(self) -> RenderableType:
+        """Build the table and the sentences below it."""
+        rows = [
+            (
+                model.path,
+                show(model.nats_per_token, model.interval),
+                show(model.perplexity, model.perplexity_interval, 2),
+                show(model.bits_per_byte, model.bits_per_byte_interval),
+                show(model.difference, model.difference_interval) if model.path != self.best else "-",
+                model.verdict,
+            )
+            for model in self.models
+        ]
+        header = ("model", "nats a token", "perplexity", "bits a byte", "bits a byte above the best", "")
+        table = build_table(f"{self.on}: {self.units} {self.unit}, 95 % intervals in brackets", header, rows)
+        return Group(table, *(Text(note) for note in self.notes))
+
+    def lines(self) -> list[str]:
+        """Write the same as plain text."""
+        return table_lines(self.render())
+
+
+def evaluate(
+    models: Annotated[Sequence[str | Path], "Model folders."],
+    *,
+    on: Annotated[
+        str | Path | Sequence[str | Path], "Text to measure on: a file, a folder or a glob; may be repeated."
+    ],
+    out: Annotated[Path | None, "Folder for evaluation.json and evaluation.png."] = None,
+    separator: Annotated[str | None, "What parts the documents of a text file."] = None,
+    field: Annotated[str, "Field of a JSONL file that holds the text."] = "text",
+    context: Annotated[int | None, "Tokens read at once, at most the model's own context."] = None,
+    batch: Annotated[int | None, "Windows read at once."] = None,
+    device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
+    dtype: Annotated[str | None, "Compute in float32, bfloat16 or float16 instead of the stored dtype."] = None,
+    seed: Annotated[int, "Seed of the bootstrap."] = 0,
+    overwrite: Annotated[bool, "Replace an earlier evaluation at --out."] = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure ``models`` on the text ``on``; each token is scored once, from the start token, in windows of the context.
+
+    Models are compared by bits a byte, since their tokens may differ. Documents are resampled, or, where there are
+    fewer than 30, blocks of about 4096 bytes. Raises ``InputError`` for what cannot be read or measured.
+    """
+    paths = [Path(model) for model in as_paths(models)]
+    if not paths:
+        raise InputError("models", "none is given", "name at least one model folder")
+    if batch is not None and batch < 1:
+        raise InputError("batch", f"is {batch}, must be at least 1", "leave it out")
+    texts = read_texts(on, separator=separator, field=field)
+    measuring = Measuring(context, batch, device, parse_dtype(dtype), progress)
+    part = Texts(texts, in_blocks=are_few(texts))
+    measured = Measured.of([measuring.losses(path, part)[0] for path in paths])
+    if measured.nats.shape[1] == 0:
+        raise InputError(name_paths(on), "holds no token that a model scores", "give more text")
+    command = shlex.join(["lamoid", "evaluate", *map(str, paths), *(f"--on={path}" for path in as_paths(on))])
+    result = _summarise(paths, measured, seed, name_paths(on), part, command)
+    if out is not None:
+        _save(result, Path(out), overwrite=overwrite)
+    return result
+
+
+def _summarise(
+    paths: Sequence[Path], measured: Measured, seed: int, name: str, part: Texts, command: str
+) -> Evaluation:
+    figures = measured.figures(seed)
+    best = min(range(len(paths)), key=lambda index: figures[index].bits_per_byte)
+    units = measured.nats.shape[1]
+    origin = Origin(hash_texts(part.texts), units, seed, command)
+    models: list[Evaluated] = []
+    reports: list[Report] = []
+    for index, (path, found) in enumerate(zip(paths, figures, strict=True)):
+        difference = measured.difference(index, best, seed, per="bytes")
+        models.append(_evaluated(path, found, difference, is_best=index == best))
+        model_hash = hash_model(path)
+        for metric, value, interval in found.listed():
+            reports.append(Report(metric, value, interval, found.tokens, units, data_hash, model_hash, seed, command))
+    unit = "blocks of about 4096 bytes" if part.in_blocks else "documents"
+    notes = _notes(models, str(paths[best]), units, unit)
+    return Evaluation(name, models, str(paths[best]), units, unit, notes, reports)
+
+
+def _evaluated(
+    path: Path, figures: Figures, difference: tuple[float, tuple[float, float]], *, is_best: bool
+) -> Evaluated:
+    value, (low, high) = difference
+    verdict = "best" if is_best else "worse" if low > 0.0 else "not distinguishable"
+    return Evaluated(
+        str(path),
+        figures.nats_per_token,
+        figures.nats_per_token_interval,
+        figures.perplexity,
+        figures.perplexity_interval,
+        figures.bits_per_byte,
+        figures.bits_per_byte_interval,
+        figures.tokens,
+        figures.bytes,
+        value,
+        (low, high),
+        verdict,
+    )
+
+
+def _notes(models: Sequence[Evaluated], best: str, units: int, unit: str) -> list[str]:
+    notes = []
+    alike = [model.path for model in models if model.verdict == "not distinguishable"]
+    if alike:
+        notes.append(f"Not significant: {best} and {', '.join(alike)} cannot be told apart on this text.")
+    if units < 10:
+        notes.append(f"The intervals rest on only {units} {unit}: take them with care.")
+    return notes
+
+
+def _save(result: Evaluation, out: Path, *, overwrite: bool) -> None:
+    with durable_folder(out, overwrite=overwrite) as draft:
+        draft.write("evaluation.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        if can_draw():
+            rows = [Row(model.path, model.bits_per_byte, model.bits_per_byte_interval) for model in result.models]
+            draft.write("evaluation.png", draw_intervals(rows, title=result.on, axis="bits a byte, lower is better"))
+    if not can_draw():
+        result.notes.append(NO_MATPLOTLIB)

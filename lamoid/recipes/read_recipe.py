@@ -1,0 +1,170 @@
+"""A training recipe from TOML, a mapping and ``--set``; every error names the key it is about as a dotted path."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from lamoid.errors import InputError
+from lamoid.recipes.training_recipe import TrainingRecipe
+
+MOST_RECIPE_BYTES = 1 << 20
+PATH_KEYS = (("model", "from"), ("model", "spec"), ("tokenizer", "from"), ("data", "train"), ("data", "validation"))
+
+
+def read_recipe(
+    recipe: Path | str | Mapping[str, Any] | TrainingRecipe, overrides: Sequence[str] = ()
+) -> TrainingRecipe:
+    """Read a recipe from a TOML file, a nested mapping or a finished one, with ``key.path=value`` overrides.
+
+    Paths in a file are taken from the file's own folder, paths in overrides and mappings from the working folder.
+    """
+    name = str(recipe) if isinstance(recipe, Path | str) else "recipe"
+    if isinstance(recipe, TrainingRecipe):
+        tree = recipe_tree(recipe)
+    elif isinstance(recipe, Mapping):
+        tree = msgspec.to_builtins(dict(recipe))
+    else:
+        tree = _read_toml(Path(recipe))
+    for override in overrides:
+        _override(tree, override)
+    return _convert(_with_kinds(_anchored(tree, Path())), name)
+
+
+def recipe_tree(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Give the recipe as nested plain values, what is absent left out, as TOML can hold it."""
+    return _without_none(msgspec.to_builtins(recipe))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MOST_RECIPE_BYTES:
+            raise InputError(path, f"is larger than {MOST_RECIPE_BYTES} bytes", "a recipe is a short text")
+        tree = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise InputError(path, error.strerror or str(error), "name a readable recipe in TOML") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(path, f"is not TOML: {error}", "mend the place named") from error
+    return _anchored(tree, path.parent)
+
+
+def _anchored(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of a recipe absolute, taking relative ones from ``folder``."""
+    for table, key in PATH_KEYS:
+        entries = tree.get(table)
+        if isinstance(entries, dict) and key in entries:
+            tree = {**tree, table: {**entries, key: _absolute(folder, entries[key])}}
+    return tree
+
+
+def _absolute(folder: Path, value: Any) -> Any:
+    """Anchor a path, or each path of a list; what is no text is left for the types to refuse."""
+    if isinstance(value, list):
+        return [_absolute(folder, part) for part in value]
+    return str((folder / value).resolve()) if isinstance(value, str) else value
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    """Set ``a.b=c`` in ``tree``; c is a TOML value, or else a text."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set {override}", "is not of the form key.path=value", "write for instance --set seed=2")
+    for key in keys[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override}", f"goes through {key!r}, which is no table", "shorten the path")
+        tree = inner
+    try:
+        tree[keys[-1]] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[keys[-1]] = text.strip()
+
+
+def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
+    """Write out what a recipe may leave unsaid: the kind of a choice, and the list around one path."""
+    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for table, unsaid in (("model", "shape"), ("tokenizer", None), ("optimizer", "adamw")):
+        entries = tree.get(table)
+        if isinstance(entries, dict) and "kind" not in entries:
+            kind = "folder" if "from" in entries else "spec" if "spec" in entries else unsaid
+            if kind is None:
+                raise InputError(f"{table}.kind", "is missing", f"choose one of {', '.join(_choices(f'{table}.kind'))}")
+            entries["kind"] = kind
+    data = tree.get("data")
+    if isinstance(data, dict):
+        for key in ("train", "validation"):
+            if isinstance(data.get(key), str):
+                data[key] = [data[key]]
+    return tree
+
+
+def _convert(tree: dict[str, Any], name: str) -> TrainingRecipe:
+    try:
+        return msgspec.convert(tree, TrainingRecipe)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        place = place.rstrip("`").lstrip(".")
+        if isinstance(error.__cause__, InputError):
+            cause = error.__cause__
+            where = ".".join(part for part in (place, cause.culprit) if part)
+            raise InputError(f"{name}: {where}", cause.problem, cause.cure) from error
+        raise _explain(text, place, name) from error
+
+
+def _explain(text: str, place: str, name: str) -> InputError:
+    """Turn the library's message about the key at ``place`` into an error with a cure."""
+    field = re.search(r"(unknown|required) field `(.*)`", text)
+    if field is None:
+        choices = _choices(place)
+        cure = f"choose one of {', '.join(choices)}" if choices else "mend the value"
+        return InputError(f"{name}: {place or 'recipe'}", text[0].lower() + text[1:], cure)
+    key = ".".join(part for part in (place, field[2]) if part)
+    if field[1] == "required":
+        return InputError(f"{name}: {key}", "is missing", "add it")
+    near = _nearest(key)
+    cure = f"did you mean {near}?" if near else f"known here: {', '.join(_known_beside(place))}"
+    return InputError(f"{name}: {key}", "is no key of a training recipe", cure)
+
+
+def _nearest(key: str) -> str | None:
+    """Find the known key that looks most like ``key``, or that is its last word in another table."""
+    known = sorted({path for path, _ in _known(TrainingRecipe)})
+    same = [path for path in known if path.rpartition(".")[2] == key.rpartition(".")[2]]
+    return next(iter(same or difflib.get_close_matches(key, known, n=1, cutoff=0.7)), None)
+
+
+def _known_beside(place: str) -> list[str]:
+    return sorted({path for path, _ in _known(TrainingRecipe) if path.rpartition(".")[0] == place})
+
+
+def _choices(place: str) -> list[str]:
+    """List the words that the key at ``place`` may be, if it is such a key."""
+    kinds = {kind for path, kind in _known(TrainingRecipe) if path == place}
+    return sorted({str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)})
+
+
+def _known(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """List every key of a struct and of the structs in it as a dotted path, with its type."""
+    config = struct.__struct_config__
+    if config.tag_field:
+        yield f"{prefix}{config.tag_field}", Literal[config.tag]  # pyright: ignore[reportInvalidTypeForm]
+    for field in msgspec.structs.fields(struct):
+        yield f"{prefix}{field.encode_name}", field.type
+        for inner in _structs(field.type):
+            yield from _known(inner, f"{prefix}{field.encode_name}.")
+
+
+def _structs(kind: Any) -> list[type[msgspec.Struct]]:
+    options = get_args(kind) or (kind,)
+    return [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, list | tuple) else value

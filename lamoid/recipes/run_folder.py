@@ -1,0 +1,98 @@
+"""The folder of a training run: claimed by one process at a time, and never mixed from two recipes."""
+
+import fcntl
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lamoid.errors import InputError
+from lamoid.recipes.read_recipe import recipe_tree
+from lamoid.recipes.training_recipe import TrainingRecipe
+from lamoid.training.resume import differing_keys
+from lamoid.weights.durable import NotCommitted, durable_file
+
+RECIPE = "recipe.toml"
+FREE = ("checkpoint", "log")
+"""The tables that may change when a run goes on: they say what is kept of it, not what happens in it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A folder that this process alone writes to; ``is_new`` if there was nothing in it."""
+
+    out: Path
+    is_new: bool
+
+    @contextmanager
+    def given_up_on_refusal(self) -> Iterator[None]:
+        """While the run is put together: if its input is refused, take a new folder away again."""
+        try:
+            yield
+        except InputError:
+            if self.is_new:
+                shutil.rmtree(self.out, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def claim_folder(out: Path, recipe: TrainingRecipe, *, resume: bool) -> Iterator[Claim]:
+    """Claim ``out`` for this run and write the recipe into it; it must be new or empty unless ``resume``.
+
+    Raises ``InputError`` if another process trains here, or if the run was made by a recipe that differs.
+    """
+    present = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if present and not resume:
+        cure = "go on with --resume, or train into another folder"
+        raise InputError(out, f"is an output folder that holds something already ({present[0]})", cure)
+    if present and RECIPE not in present:
+        raise InputError(out, f"holds no {RECIPE}, so it is no training run", "train into another folder")
+    descriptor = _open_locked(out)
+    try:
+        if present:
+            _compare(out / RECIPE, recipe)
+        durable_file(out / RECIPE, tomli_w.dumps(recipe_tree(recipe)).encode())
+        yield Claim(out, not present)
+    finally:
+        os.close(descriptor)
+
+
+def fixed_part(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Give the keys that must stay as they are for a run to go on bit for bit."""
+    return {key: value for key, value in recipe_tree(recipe).items() if key not in FREE}
+
+
+def _open_locked(out: Path) -> int:
+    """Make the folder where it is missing and lock it; the lock ends with the process, however that ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileExistsError as error:
+        raise InputError(out, "is a file", "name a folder") from error
+    except OSError as error:
+        raise NotCommitted(error.errno, f"{out}: the folder cannot be made ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(out, "is in use by another training", "wait for it, or train into another folder") from error
+    return descriptor
+
+
+def _compare(path: Path, recipe: TrainingRecipe) -> None:
+    """Refuse a recipe that differs from the run's in more than the free tables, naming the keys."""
+    try:
+        tree = tomllib.loads(path.read_bytes().decode())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, f"cannot be read: {error}", "train from the start into another folder") from error
+    old = {key: value for key, value in tree.items() if key not in FREE}
+    keys = differing_keys(old, fixed_part(recipe))
+    if keys:
+        problem = f"the run was made with other settings: {', '.join(keys)}"
+        raise InputError(path, problem, "set them back to go on, or train into another folder")

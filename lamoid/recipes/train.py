@@ -1,0 +1,150 @@
+"""Trains a model by a recipe: data, model, loop and hooks are put together here and nowhere else."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from lamoid.data.loader import sequential
+from lamoid.recipes.progress import Progress
+from lamoid.recipes.read_recipe import read_recipe
+from lamoid.recipes.run_folder import claim_folder
+from lamoid.recipes.training_recipe import TrainingRecipe
+from lamoid.recipes.training_result import TrainingResult
+from lamoid.recipes.training_run import Run, assemble_run, check_run, resume_run
+from lamoid.training.curve import draw_curve
+from lamoid.training.hooks import Figures, JsonLines, evaluate, log, tensorboard
+from lamoid.training.loop import Hook, grouped, train_loop
+from lamoid.training.objectives import OBJECTIVES
+from lamoid.training.state import TrainingState
+from lamoid.training.update import Update
+from lamoid.weights.durable import durable_file, durable_folder
+from lamoid.weights.folder import save_model
+
+
+def train(
+    recipe: Annotated[Path | str | Mapping[str, Any] | TrainingRecipe, "recipe, a TOML file"],
+    *,
+    set: Annotated[Sequence[str], "override a key of the recipe: key.path=value; may be given often"] = (),
+    out: Annotated[Path | str | None, "folder of the run; default runs/NAME of the recipe"] = None,
+    resume: Annotated[bool, "go on from the newest whole checkpoint in the folder"] = False,
+    device: Annotated[str | None, "cpu, cuda or cuda:N; default the recipe's"] = None,
+    dtype: Annotated[str | None, "float32 or bfloat16, for the products; default the recipe's"] = None,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Trains a model by a recipe, or goes on with one; the finished model is a folder that transformers loads too."""
+    asked = {"device": device, "precision": dtype}
+    overrides = [*set, *(f"{key}={value!r}" for key, value in asked.items() if value is not None)]
+    checked = read_recipe(recipe, overrides)
+    check_run(checked)
+    place = Path(out) if out is not None else Path("runs") / _name(recipe)
+    begun = time.perf_counter()
+    with claim_folder(place, checked, resume=resume) as claim:
+        with claim.given_up_on_refusal():
+            run = assemble_run(checked, place, progress)
+        resumed_from = resume_run(run, progress) if resume else 0
+        _train(run, progress)
+        result = _finish(run, resumed_from, time.perf_counter() - begun)
+        durable_file(place / "result.json", msgspec.json.format(msgspec.json.encode(result), indent=1))
+    return result
+
+
+def _train(run: Run, progress: Progress | None) -> None:
+    recipe, state = run.recipe, run.state
+    close: list[Callable[[], None]] = []
+    hooks = _hooks(run, progress, close)
+    if progress is not None:
+        progress.start("training", state.steps - state.step, "steps")
+    try:
+        update = Update(recipe.schedule, recipe.training.clip)
+        batches = grouped(run.loader, recipe.training.accumulation)
+        train_loop(state, batches, OBJECTIVES[recipe.training.objective], update, hooks)
+    finally:
+        for function in close:
+            function()
+    if progress is not None:
+        progress.finish()
+
+
+def _hooks(run: Run, progress: Progress | None, close: list[Callable[[], None]]) -> list[Hook]:
+    """List what happens beside the training; a checkpoint comes last, so that it holds the evaluation too."""
+    recipe, state = run.recipe, run.state
+    writers: list[Callable[[int, Figures], None]] = [JsonLines(run.out / "metrics.jsonl", after=state.step)]
+    if recipe.log.tensorboard:
+        events = tensorboard(run.out / "tensorboard", after=state.step)
+        if events is None:
+            run.remarks.append("no event files for TensorBoard: pip install 'lamoid[track]'")
+        else:
+            writers.append(events[0])
+            close.append(events[1])
+    shown = [*writers, _Shown(progress, state.step)] if progress is not None else writers
+    hooks: list[Hook] = [(recipe.log.every, log(run.meter, recipe.log.every, shown))]
+    shards = run.data.validation
+    if shards is not None:
+        examples = partial(sequential, shards, context=run.loader.context, batch=recipe.evaluation.batch)
+        keep = partial(_save, run, "best") if recipe.evaluation.keep_best else None
+        objective = OBJECTIVES[recipe.training.objective]
+        hooks.append((recipe.evaluation.every, evaluate(examples, objective, shown, keep)))
+    hooks.append((recipe.checkpoint.every, run.checkpoints.write))
+    return hooks
+
+
+class _Shown:
+    """Shows figures as progress; evaluations get a line of their own."""
+
+    def __init__(self, progress: Progress, step: int) -> None:
+        self.progress, self.step = progress, step
+
+    def __call__(self, step: int, figures: Figures) -> None:
+        if "validation_loss" in figures:
+            self.progress.say(f"step {step}: validation loss {figures['validation_loss']:.4f}")
+            return
+        named = {key: figures[key] for key in ("loss", "tokens_per_second")}
+        share = f"{100 * figures['share_of_peak']:.1f} %"
+        self.progress.advance(step - self.step, **named, of_peak=share)
+        self.step = step
+
+
+def _save(run: Run, name: str, state: TrainingState) -> None:
+    """Save the model of the moment as a folder in the run's."""
+    with durable_folder(run.out / name, overwrite=True) as draft:
+        save_model(state.model, draft, generation=run.generation, tokenizer_files=run.data.tokenizer.files())
+
+
+def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
+    """Save the model, draw the curve and sum up."""
+    state = run.state
+    _save(run, "model", state)
+    curve = run.out / "curve.png" if run.recipe.log.curve else None
+    title = f"{run.out.name}: {state.model.spec.parameters():,} parameters"
+    if curve is not None and not draw_curve(state, curve, title):
+        run.remarks.append("no picture of the losses: pip install 'lamoid[eval]'")
+        curve = None
+    figures = run.meter.figures(state, run.recipe.log.every)
+    best = state.best
+    return TrainingResult(
+        out=str(run.out),
+        model=str(run.out / "model"),
+        parameters=state.model.spec.parameters(),
+        steps=state.steps,
+        resumed_from=resumed_from,
+        loss=figures["loss"],
+        validation_loss=state.validations[-1][1] if state.validations else None,
+        best_validation_loss=None if best is None else best[1],
+        best_step=None if best is None else best[0],
+        tokens=state.tokens,
+        seconds=state.seconds,
+        seconds_in_all=seconds,
+        tokens_per_second=figures["tokens_per_second"],
+        share_of_peak=figures["share_of_peak"],
+        peak_flops=run.meter.peak,
+        curve=None if curve is None else str(curve),
+        remarks=run.remarks,
+    )
+
+
+def _name(recipe: object) -> str:
+    return Path(recipe).stem if isinstance(recipe, Path | str) else "train"

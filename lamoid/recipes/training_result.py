@@ -1,0 +1,40 @@
+"""What a training run says of itself at its end."""
+
+import msgspec
+
+
+class TrainingResult(msgspec.Struct, frozen=True):
+    """What was trained, how well and how fast; losses are nats a token, ``loss`` the mean of the last steps.
+
+    ``seconds`` and the rates count this process's training steps alone; ``seconds_in_all`` counts everything.
+    ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, measured at the start in this precision.
+    """
+
+    out: str
+    model: str
+    parameters: int
+    steps: int
+    resumed_from: int
+    loss: float
+    validation_loss: float | None
+    best_validation_loss: float | None
+    best_step: int | None
+    tokens: int
+    seconds: float
+    seconds_in_all: float
+    tokens_per_second: float
+    share_of_peak: float
+    peak_flops: float
+    curve: str | None
+    remarks: list[str]
+
+    def lines(self) -> list[str]:
+        """What a person reads."""
+        lines = [f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}"]
+        if self.validation_loss is not None:
+            best = f"best {self.best_validation_loss:.4f} at step {self.best_step}"
+            lines.append(f"validation loss {self.validation_loss:.4f} nats a token ({best})")
+        rate = f"{self.tokens_per_second:.0f} tokens/s, {100 * self.share_of_peak:.1f} % of the measured peak"
+        lines.append(f"{self.tokens} tokens in {self.seconds:.1f} s, {rate} ({self.peak_flops / 1e9:.0f} GFLOP/s)")
+        lines.append(f"go on: lamoid generate {self.model} --prompt TEXT")
+        return lines + self.remarks

@@ -1,0 +1,111 @@
+"""The parts of a training run, built and checked before the first step."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lamoid.assembly.initialise import initialise
+from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.spec import ModelSpec, read_spec
+from lamoid.data.loader import Loader
+from lamoid.errors import InputError
+from lamoid.recipes.progress import Progress
+from lamoid.recipes.run_folder import fixed_part
+from lamoid.recipes.training_data import TrainingData, gather_data
+from lamoid.recipes.training_recipe import FolderModel, ShapeModel, TrainingRecipe
+from lamoid.training.checkpoint import Checkpoints
+from lamoid.training.hooks import Meter
+from lamoid.training.peak import measure_peak
+from lamoid.training.resume import resume
+from lamoid.training.state import TrainingState
+from lamoid.weights.folder import load_model, open_folder
+
+
+@dataclass
+class Run:
+    """The parts of a run; ``remarks`` gathers what its result will say besides the figures."""
+
+    recipe: TrainingRecipe
+    out: Path
+    data: TrainingData
+    loader: Loader
+    state: TrainingState
+    meter: Meter
+    generation: dict[str, Any]
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Give the run's checkpoints; they hold what may not change when it goes on."""
+        identity = {"recipe": fixed_part(self.recipe), "data": self.data.identity()}
+        keep = self.recipe.checkpoint.keep
+        return Checkpoints(self.out / "checkpoints", keep, identity, lambda: self.loader.position)
+
+
+def check_run(recipe: TrainingRecipe) -> None:
+    """Refuse what can be known to fail before anything is written: device, model, context."""
+    count = torch.cuda.device_count() if recipe.device.startswith("cuda") else 0
+    if recipe.device != "cpu" and int(recipe.device.partition(":")[2] or 0) >= count:
+        problem = f"is {recipe.device!r}, and torch sees {count} such devices"
+        raise InputError("device", problem, "name another device, or install a CUDA build of torch")
+    spec = _spec(recipe, 1)
+    if recipe.training.context > spec.context:
+        problem = f"is {recipe.training.context}, the model's context is {spec.context}"
+        raise InputError("training.context", problem, "shorten it, or make a model of a longer context")
+
+
+def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -> Run:
+    """Build all parts: the tokens, the model in float32 on its device, the loader, and the yardstick of speed."""
+    data = gather_data(recipe, out / "data", progress)
+    vocab = _spec(recipe, data.tokenizer.vocab).vocab
+    if data.tokenizer.vocab > vocab:
+        problem = f"has {data.tokenizer.vocab} tokens, the model's vocab is {vocab}"
+        raise InputError("tokenizer", problem, "choose a smaller tokenizer or a larger vocab")
+    torch.manual_seed(recipe.seed)
+    model, generation = _build_model(recipe, data)
+    context = recipe.training.context or model.spec.context
+    loader = Loader(data.train, context=context, batch=recipe.training.batch, seed=recipe.seed)
+    state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.precision)
+    meter = Meter(3.0 * model.spec.flops(context), measure_peak(model.device, recipe.precision))
+    return Run(recipe, out, data, loader, state, meter, generation)
+
+
+def _spec(recipe: TrainingRecipe, vocab: int) -> ModelSpec:
+    """Give the model's spec; a shape takes the tokenizer's ``vocab``, the others bring their own."""
+    if isinstance(recipe.model, FolderModel):
+        return open_folder(recipe.model.from_).spec
+    return recipe.model.spec(vocab) if isinstance(recipe.model, ShapeModel) else read_spec(recipe.model.spec)
+
+
+def _build_model(recipe: TrainingRecipe, data: TrainingData) -> tuple[LanguageModel, dict[str, Any]]:
+    """Make or load the model, with the generation settings that it will be saved with."""
+    generation = {"bos_token_id": data.tokenizer.start, "eos_token_id": data.tokenizer.end}
+    if not isinstance(recipe.model, FolderModel):
+        model = LanguageModel(_spec(recipe, data.tokenizer.vocab))
+        initialise(model, recipe.seed)
+        return model.to(recipe.device), generation
+    folder = open_folder(recipe.model.from_)
+    model = load_model(folder, dtype=torch.float32)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # a loaded one may be mapped from a file that others may change
+    return model.to(recipe.device), {**generation, **folder.generation}
+
+
+def resume_run(run: Run, progress: Progress | None) -> int:
+    """Put the run where its newest whole checkpoint was; give the step, 0 if there is none yet."""
+
+    def say(text: str) -> None:
+        run.remarks.append(text)
+        if progress is not None:
+            progress.say(text)
+
+    position = resume(run.state, run.checkpoints, say)
+    if position is not None:
+        loader = run.loader
+        run.loader = Loader(
+            loader.shards, context=loader.context, batch=loader.batch, seed=loader.seed, position=position
+        )
+        say(f"going on from step {run.state.step}")
+    return run.state.step

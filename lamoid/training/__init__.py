@@ -1,0 +1,1 @@
+"""Train: a short loop, objectives as tables of terms, optimisers by rule, and resumes that are exact."""

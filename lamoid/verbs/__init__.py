@@ -1,0 +1,1 @@
+"""What a person asks of a model: the Llama object and its verbs."""

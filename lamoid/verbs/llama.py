@@ -1,0 +1,206 @@
+"""The thing a person calls: a model with its tokenizer, loaded, asked, measured and saved."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.spec import ModelSpec
+from lamoid.errors import InputError
+from lamoid.evaluation.perplexity import Loss, document_losses
+from lamoid.inference.engine import Engine, collect
+from lamoid.inference.request import Piece, Request, Settings
+from lamoid.text.tokenizer import Tokenizer
+from lamoid.verbs.placement import find_device, find_dtype
+from lamoid.weights.durable import durable_folder
+from lamoid.weights.folder import load_model, open_folder, save_model
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "encoder.json")
+NO_TOKENIZER = "put its tokenizer.json into the folder, or pass a tokenizer: Llama(model, tokenizer)"
+
+
+class Llama:
+    """A language model and its tokenizer.
+
+    ``model`` maps (B, T) int64 ids to (B, T, vocab) logits. ``generation`` is what generation_config.json says and is
+    saved again; of it, the end tokens are used, and no sampling setting: those are arguments. ``name`` is what messages
+    call it. A model may lack a tokenizer until something needs one.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None = None,
+        *,
+        generation: dict[str, Any] | None = None,
+        name: str = "the model in memory",
+    ) -> None:
+        self.model = model
+        self.generation = _complete(generation or {}, tokenizer)
+        self.name = name
+        self._tokenizer = tokenizer
+
+    def __repr__(self) -> str:
+        kinds = " and ".join(dict.fromkeys(type(block.mixer).__name__.lower() for block in self.model.blocks))
+        size = f"{self.spec.parameters():,} parameters in {len(self.spec.blocks)} blocks of {kinds}"
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return f"<Llama {self.name}: {size}, {dtype} on {self.model.device}>"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's description."""
+        return self.model.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; an ``InputError`` says how to get one where there is none."""
+        if self._tokenizer is None:
+            raise InputError(self.name, "holds no tokenizer, which text needs", NO_TOKENIZER)
+        return self._tokenizer
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens at which a text ends: the generation configuration's and the tokenizer's."""
+        listed = self.generation["eos_token_id"]
+        ends = set(listed) if isinstance(listed, list) else {listed}
+        if self._tokenizer is not None:
+            ends.add(self._tokenizer.end)
+        return frozenset(token for token in ends if token is not None)
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        seed: int = ...,
+        stop: str | Sequence[str] = ...,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[str],
+        *,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        seed: int = ...,
+        stop: str | Sequence[str] = ...,
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+    ) -> str | list[str]:
+        """Give the continuation of a text, or of each of several; ``""`` begins with the start token.
+
+        Temperature 0 is greedy. A text ends with an end token, before a stop string, after ``max_tokens`` or at the
+        model's context. What a prompt gets with a seed does not depend on the prompts beside it; equal prompts of one
+        call draw differently. Raises ``InputError`` naming the setting or the prompt.
+        """
+        settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        texts = [done.text for done in collect(self.write(prompts, settings), len(prompts))]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+    ) -> Iterator[str]:
+        """Give the same continuation as ``generate`` in pieces, each as soon as it is certain."""
+        settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
+        return (piece.text for piece in self.write([prompt], settings) if piece.text)
+
+    def write(self, prompts: Sequence[str], settings: Settings) -> Iterator[Piece]:
+        """Continue several texts side by side; give a ``Piece`` for each token as it is written."""
+        requests, copies = [], {}
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise InputError("prompt", f"is {str(prompt)[:80]!r}, not a text", "give a text or a list of texts")
+            requests.append(Request(tuple(self._read_prompt(prompt)), settings, copies.get(prompt, 0)))
+            copies[prompt] = copies.get(prompt, 0) + 1
+        engine = Engine(self.model, self.spec.context, self.ends, self.tokenizer.stream, self.model.device)
+        return engine.stream(requests)
+
+    def loss(self, text: str) -> Loss:
+        """Measure a text: the sum of its tokens' nats, how many they are, and its bytes in UTF-8.
+
+        Each token is scored once, from the start token, in windows of the context.
+        """
+        if not isinstance(text, str):
+            raise InputError("text", f"is {str(text)[:80]!r}, not a text", "give a text")
+        return document_losses(self.model, self.tokenizer, [text])[0]
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+        """Write a folder that ``load`` and Hugging Face's transformers read, whole or not at all.
+
+        Raises ``InputError`` where the folder exists and ``overwrite`` is not set, ``NotCommitted`` where the disk fails.
+        """
+        files = {} if self._tokenizer is None else self._tokenizer.files()
+        with durable_folder(Path(folder), overwrite=overwrite) as draft:
+            save_model(self.model, draft, generation=self.generation, tokenizer_files=files)
+
+    def _read_prompt(self, prompt: str) -> list[int]:
+        ids = self.tokenizer.prompt(prompt)
+        if ids and max(ids) >= self.spec.vocab:
+            problem = f"gives the token {max(ids)}, the model knows {self.spec.vocab}"
+            raise InputError(f"{self.name}: tokenizer", problem, "use the tokenizer that the model was trained with")
+        return ids
+
+
+def load(
+    folder: Path | str, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None
+) -> Llama:
+    """Load a model folder in the layout of Hugging Face; ``dtype`` None keeps the stored one.
+
+    A folder without a tokenizer loads too: ``.model`` works, and what needs text says what is missing. Raises
+    ``InputError`` naming file and field or tensor for whatever does not fit.
+    """
+    place, kind = find_device(device), find_dtype(dtype)
+    opened = open_folder(Path(folder))
+    tokenizer = None
+    if any((opened.path / name).is_file() for name in TOKENIZER_FILES):
+        tokenizer = Tokenizer.read(opened.path)
+        if tokenizer.start is None or tokenizer.end is None:
+            start = opened.start if tokenizer.start is None else tokenizer.start
+            tokenizer = Tokenizer.read(opened.path, start=start, end=tokenizer.end or opened.end)
+    ends = list(opened.ends) if len(opened.ends) > 1 else opened.end
+    generation = {**opened.generation, "bos_token_id": opened.start, "eos_token_id": ends}
+    model = load_model(opened, device=place, dtype=kind)
+    return Llama(model, tokenizer, generation=generation, name=str(folder))
+
+
+def _complete(generation: dict[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Add the tokenizer's start and end where the configuration names none."""
+    start, end = (None, None) if tokenizer is None else (tokenizer.start, tokenizer.end)
+    named = {"bos_token_id": start, "eos_token_id": end}
+    return {**generation, **{name: token for name, token in named.items() if generation.get(name) is None}}

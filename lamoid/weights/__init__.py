@@ -1,0 +1,1 @@
+"""Reading and writing tensors: safetensors files, Hugging Face folders, durable commits."""

@@ -1,0 +1,175 @@
+"""Reads and writes the JSON of a model folder: config.json, spec.json, generation_config.json. Nothing in it is run."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lamoid.assembly.families.family import Family
+from lamoid.assembly.families.table import FAMILIES, family_of
+from lamoid.assembly.spec import ModelSpec, decode_spec, encode_spec
+from lamoid.errors import InputError
+from lamoid.weights.contained import contained, read_whole
+from lamoid.weights.strict_json import parse_json
+
+_COPY = "Take a whole copy of the folder"
+OWN = "lamoid"
+_CODE_FIELDS = ("auto_map", "trust_remote_code", "_target_", "_attn_implementation_internal")
+JSON_LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the JSON files of a folder say. ``family`` is None for a model that keeps lamoid's own names."""
+
+    config: dict[str, Any]
+    family: Family | None
+    spec: ModelSpec
+    generation: dict[str, Any]
+    start: int | None
+    ends: tuple[int, ...]
+    remarks: tuple[str, ...]
+
+
+def read_description(folder: Path) -> Description:
+    """Reads and checks the JSON files; where both are there, config.json and spec.json must say the same.
+
+    Raises InputError naming file and field.
+    """
+    config = _read_object(folder, "config.json")
+    _refuse_code(folder, config)
+    own = _read_own(folder)
+    family = _find_family(folder, config)
+    spec = own if family is None else _read_family(folder, family, config)
+    if spec is None:
+        raise InputError(
+            folder / "spec.json", "it is not there, and config.json says that it describes the model", _COPY
+        )
+    if own is not None and own != spec:
+        field = _first_difference(msgspec.to_builtins(spec), msgspec.to_builtins(own), "")
+        problem = f"config.json and spec.json describe different models; the first field that differs is {field}"
+        raise InputError(folder, problem, "Remove the file that is not meant")
+    generation = _read_object(folder, "generation_config.json") if _is_there(folder, "generation_config.json") else {}
+    remarks: list[str] = []
+    starts, ends = (
+        _read_ids(folder, field, config, generation, spec.vocab, remarks) for field in ("bos_token_id", "eos_token_id")
+    )
+    return Description(config, family, spec, generation, starts[0] if starts else None, ends, tuple(remarks))
+
+
+def describe(spec: ModelSpec, *, dtype: str, generation: dict[str, Any] | None) -> dict[str, bytes]:
+    """Gives config.json, spec.json and generation_config.json of a model.
+
+    ``config.json`` is of the family that reads it back as the same spec; where there is none, its model_type is
+    "lamoid" and spec.json alone describes the model. Token ids are written even if null: transformers would else
+    assume its own.
+    """
+    family = family_of(spec)
+    config: dict[str, Any] = {"model_type": OWN}
+    if family is not None:
+        config = {
+            "architectures": [family.architecture],
+            "model_type": family.model_type,
+            **(family.config(spec) or {}),
+        }
+    generation = dict(generation or {})
+    generation.setdefault("bos_token_id", None)
+    generation.setdefault("eos_token_id", None)
+    ids = {name: generation[name] for name in ("bos_token_id", "eos_token_id")}
+    config |= ids | {"dtype": dtype, "torch_dtype": dtype}
+    return {
+        "config.json": _encode(config),
+        "spec.json": encode_spec(spec),
+        "generation_config.json": _encode(generation),
+    }
+
+
+def _read_object(folder: Path, name: str) -> dict[str, Any]:
+    value = parse_json(read_whole(contained(folder, name), limit=JSON_LIMIT), file=folder / name)
+    if not isinstance(value, dict):
+        raise InputError(folder / name, "it is not a JSON object", _COPY)
+    return value
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    return (folder / name).is_symlink() or (folder / name).exists()
+
+
+def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
+    for field in _CODE_FIELDS:
+        if config.get(field):
+            problem = "it names code to run, and lamoid never runs code from a model folder"
+            raise InputError(f"{folder / 'config.json'}: {field}", problem, f"Remove {field} if the model needs none")
+    if config.get("quantization_config") is not None:
+        problem = "the weights are quantised by another tool, which lamoid does not read"
+        raise InputError(f"{folder / 'config.json'}: quantization_config", problem, "Take the unquantised model")
+
+
+def _read_own(folder: Path) -> ModelSpec | None:
+    if not _is_there(folder, "spec.json"):
+        return None
+    data = read_whole(contained(folder, "spec.json"), limit=JSON_LIMIT)
+    parse_json(data, file=folder / "spec.json")
+    return decode_spec(data, file=folder / "spec.json")
+
+
+def _find_family(folder: Path, config: dict[str, Any]) -> Family | None:
+    name = config.get("model_type")
+    if name == OWN:
+        return None
+    if isinstance(name, str) and name in FAMILIES:
+        return FAMILIES[name]
+    known = sorted([*FAMILIES, OWN])
+    near = difflib.get_close_matches(str(name)[:80], known, n=1)
+    problem = f"{str(name)[:80]!r} is not a known family" if "model_type" in config else "it is missing"
+    cure = f"Known are {', '.join(known)}" + (f"; the nearest is {near[0]}" if near else "")
+    raise InputError(f"{folder / 'config.json'}: model_type", problem, cure)
+
+
+def _read_family(folder: Path, family: Family, config: dict[str, Any]) -> ModelSpec:
+    file = str(folder / "config.json")
+    told = {name: value for name, value in config.items() if name not in (*_CODE_FIELDS, "quantization_config")}
+    try:
+        return family.spec(told, file)
+    except InputError as error:
+        if file in error.culprit:
+            raise
+        raise InputError(f"{file}: {error.culprit}", error.problem, error.cure) from None
+
+
+def _read_ids(
+    folder: Path, field: str, config: dict[str, Any], generation: dict[str, Any], vocab: int, remarks: list[str]
+) -> tuple[int, ...]:
+    """Reads one id or a list; one beyond the vocabulary, as transformers' defaults often are, is as good as none."""
+    place = f"{folder / ('generation_config.json' if field in generation else 'config.json')}: {field}"
+    value = generation[field] if field in generation else config.get(field)
+    if value is None:
+        return ()
+    ids = tuple(value) if isinstance(value, list) else (value,)
+    if not ids or not all(type(n) is int for n in ids):
+        problem = f"{str(value)[:80]} is neither a token id nor a list of them"
+        raise InputError(place, problem, "Correct it, or set it to null")
+    known = tuple(n for n in ids if 0 <= n < vocab)
+    if known != ids:
+        remarks.append(f"{place}: {str(value)[:80]} is not within the vocabulary of {vocab}: left out")
+        if field in generation:
+            generation[field] = (list(known) if isinstance(value, list) else known[0]) if known else None
+    return known
+
+
+def _first_difference(one: Any, two: Any, place: str) -> str:
+    """Names the first place where two nested values differ."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        pairs = [(f"{place}.{key}".lstrip("."), one.get(key), two.get(key)) for key in {**one, **two}]
+    elif isinstance(one, list | tuple) and isinstance(two, list | tuple) and len(one) == len(two):
+        pairs = [(f"{place}[{i}]", left, right) for i, (left, right) in enumerate(zip(one, two, strict=True))]
+    else:
+        return place
+    return next((_first_difference(left, right, name) for name, left, right in pairs if left != right), place)
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
