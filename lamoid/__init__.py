@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lamoid.recipes.prepare import prepare as prepare
     from lamoid.recipes.train import train as train
     from lamoid.text.tokenizer import Tokenizer as Tokenizer
-    from lamoid.text.tokenizer import train_tokenizer as train_tokenizer
+    from lamoid.text.training import train_tokenizer as train_tokenizer
     from lamoid.verbs.llama import Llama as Llama
     from lamoid.verbs.llama import load as load
 
@@ -27,7 +27,7 @@ _HOME = {
     "fuse": "lamoid.recipes.fuse",
     "evaluate": "lamoid.recipes.evaluate",
     "prepare": "lamoid.recipes.prepare",
-    "train_tokenizer": "lamoid.text.tokenizer",
+    "train_tokenizer": "lamoid.text.training",
     "Llama": "lamoid.verbs.llama",
     "Tokenizer": "lamoid.text.tokenizer",
     "ModelSpec": "lamoid.assembly.spec",

@@ -6,6 +6,7 @@ Exit status: 0 done, 2 something given cannot be used, 70 a bug in Lamoid (a rep
 import contextlib
 import importlib
 import inspect
+import io
 import os
 import platform
 import sys
@@ -30,8 +31,8 @@ def run(words: list[str] | None = None) -> int:
     """Runs one command line and returns its exit status; the only place where every error ends."""
     words = sys.argv[1:] if words is None else words
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows everything
     try:
         status = _parse_and_call(words)
         sys.stdout.flush()

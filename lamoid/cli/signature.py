@@ -39,18 +39,22 @@ def _shown(parameter: Parameter, hint: Any) -> Parameter:
     else:
         info = typer.Option(help=help_text)
     default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+    if default is Parameter.empty and NoneType in get_args(get_args(hint)[0]):
+        default = None  # what may be None may be left out; the recipe says what it then needs instead
     return Parameter(parameter.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
 def _on_command_line(kind: Any) -> Any:
-    """The type a word is read as: a path for ``str | Path``, a list for any sequence; ``None`` stays possible."""
+    """The type a word is read as: a list where one may be given, else a path, else the first; ``None`` stays possible.
+
+    ``str | Path | Mapping`` is a path, ``str | Sequence[str]`` a list of texts.
+    """
     if get_origin(kind) in (Union, UnionType):
         parts = get_args(kind)
         read = [_on_command_line(part) for part in parts if part is not NoneType]
-        if len(read) > 1:
-            lists = [part for part in read if get_origin(part) is list]
-            read = lists or ([Path] if set(read) <= {str, Path} else read)
-        return read[0] | None if NoneType in parts else read[0]
+        lists = [part for part in read if get_origin(part) is list]
+        chosen = lists[0] if lists else Path if Path in read else read[0]
+        return chosen | None if NoneType in parts else chosen
     if get_origin(kind) in (list, tuple, Sequence, Iterable):
         return list[_on_command_line(get_args(kind)[0])]
     return kind

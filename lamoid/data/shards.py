@@ -21,7 +21,7 @@ class Shards:
 
     folder: Path
     manifest: Manifest
-    tokens: tuple[NDArray[np.unsignedinteger], ...]
+    maps: tuple[NDArray[np.unsignedinteger], ...]
     starts: NDArray[np.int64]
     first: int
     last: int
@@ -34,16 +34,13 @@ class Shards:
 
         Documents are numbered over the whole folder from 1. Raises InputError for a token that no tokenizer gave.
         """
-        if not 0 <= begin <= begin + length <= len(self):
+        if not 0 <= begin < begin + length <= len(self):
             raise IndexError(f"tokens {begin} to {begin + length} of {len(self)}")
         begin += self.first
         ids = self._read(begin, begin + length)
         # Documents that begin inside, found in the sorted starts without touching the rest of them.
         low, high = np.searchsorted(self.starts, np.array([begin, begin + length - 1], np.int64), side="right")
-        segments = np.full(length, low, np.int64)
-        for start in self.starts[low:high]:
-            segments[int(start) - begin :] += 1
-        return ids, segments
+        return ids, low + np.cumsum(np.bincount(self.starts[low:high] - begin, minlength=length))
 
     def part(self, begin: float, end: float) -> "Shards":
         """Gives the stretch between two fractions of the tokens, such as the last tenth: ``part(0.9, 1)``."""
@@ -65,7 +62,7 @@ class Shards:
     def _read(self, begin: int, end: int) -> NDArray[np.int64]:
         found: list[NDArray[np.int64]] = []
         at = 0
-        for number, tokens in enumerate(self.tokens):
+        for number, tokens in enumerate(self.maps):
             low, high = max(begin - at, 0), min(end - at, len(tokens))
             if low < high:
                 ids = tokens[low:high].astype(np.int64)

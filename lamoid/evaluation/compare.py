@@ -33,7 +33,9 @@ def ratio(sums: Sequence[float], sizes: Sequence[float]) -> float:
     return float(np.sum(np.asarray(sums, np.float64)) / np.sum(np.asarray(sizes, np.float64)))
 
 
-def interval(draws: np.ndarray) -> Interval:
-    """Give the 2.5th and the 97.5th percentile."""
+def interval(draws: np.ndarray, documents: int) -> Interval | None:
+    """Give the 2.5th and the 97.5th percentile; a single document tells nothing of the spread: None."""
+    if documents < 2:
+        return None
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)

@@ -1,6 +1,7 @@
 """The hash that names a model in a report: of the files that make it, whatever folder they lie in."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from lamoid.weights.contained import contained, open_plain
@@ -29,5 +30,5 @@ def _makes_the_model(name: str) -> bool:
 
 def _hash_file(path: Path) -> str:
     descriptor, _ = open_plain(path)
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

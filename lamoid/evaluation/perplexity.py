@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -78,7 +79,7 @@ def block_losses(
         size = len(document.encode())
         count = max(1, -(-size // BLOCK_BYTES))
         edges = [(len(nats) * k // count, size * k // count) for k in range(count + 1)]
-        for (first, low), (last, high) in zip(edges[:-1], edges[1:], strict=True):
+        for (first, low), (last, high) in pairwise(edges):
             losses.append(Loss(float(nats[first:last].sum(dtype=np.float64)), last - first, high - low))
     return losses
 

@@ -15,7 +15,7 @@ class Row(NamedTuple):
 
     label: str
     value: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     kind: str = "member"
     weight: float | None = None
 
@@ -35,7 +35,14 @@ def draw_intervals(rows: Sequence[Row], *, title: str, axis: str) -> bytes:
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         colour = COLOURS[row.kind]
-        axes.plot(row.interval, (place, place), color=colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
+        axes.plot(
+            row.interval or (row.value, row.value),
+            (place, place),
+            color=colour,
+            linewidth=3,
+            alpha=0.45,
+            solid_capstyle="butt",
+        )
         axes.plot((row.value,), (place,), "o", color=colour, markersize=7)
     axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
     axes.invert_yaxis()

@@ -16,7 +16,7 @@ class Report(msgspec.Struct, frozen=True):
     model: str
     metric: str
     value: float
-    interval: Interval
+    interval: Interval | None
     count: int
     units: int
     data_hash: str
@@ -29,9 +29,9 @@ class Figures(msgspec.Struct, frozen=True):
     """What one model came to: each figure with its 95 % interval."""
 
     nats_per_token: float
-    nats_per_token_interval: Interval
+    nats_per_token_interval: Interval | None
     bits_per_byte: float
-    bits_per_byte_interval: Interval
+    bits_per_byte_interval: Interval | None
     tokens: int
     bytes: int
 
@@ -40,7 +40,9 @@ class Figures(msgspec.Struct, frozen=True):
         return math.exp(self.nats_per_token)
 
     @property
-    def perplexity_interval(self) -> Interval:
+    def perplexity_interval(self) -> Interval | None:
+        if self.nats_per_token_interval is None:
+            return None
         low, high = self.nats_per_token_interval
         return math.exp(low), math.exp(high)
 
@@ -87,22 +89,22 @@ class Measured:
         return [
             Figures(
                 ratio(self.nats[row], self.tokens[row]),
-                interval(token_draws[row]),
+                interval(token_draws[row], self.nats.shape[1]),
                 ratio(bits[row], self.bytes[row]),
-                interval(byte_draws[row]),
+                interval(byte_draws[row], self.nats.shape[1]),
                 int(self.tokens[row].sum()),
                 int(self.bytes[row].sum()),
             )
             for row in range(len(self.nats))
         ]
 
-    def difference(self, row: int, other: int, seed: int, *, per: str = "tokens") -> tuple[float, Interval]:
+    def difference(self, row: int, other: int, seed: int, *, per: str = "tokens") -> tuple[float, Interval | None]:
         """Give a model's loss minus another's, in nats a token or (``per="bytes"``) bits a byte, with its interval."""
         pair = [row, other]
         sizes = self.tokens[pair] if per == "tokens" else self.bytes[pair] * math.log(2.0)
         draws = resample_ratios(self.nats[pair], sizes, seed=seed)
         value = ratio(self.nats[row], sizes[0]) - ratio(self.nats[other], sizes[1])
-        return value, interval(draws[0] - draws[1])
+        return value, interval(draws[0] - draws[1], self.nats.shape[1])
 
 
 FIELDS = ("nats", "tokens", "bytes")

@@ -3,14 +3,15 @@
 import io
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 
 def build_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Make a table whose first column is left-aligned, the others to the right; names are never read as markup."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE, padding=(0, 1))
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
@@ -18,7 +19,7 @@ def build_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     return table
 
 
-def table_lines(table: Table, width: int = 120) -> list[str]:
+def table_lines(table: RenderableType, width: int = 120) -> list[str]:
     """Write a table as lines of plain text."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
@@ -27,8 +28,12 @@ def table_lines(table: Table, width: int = 120) -> list[str]:
 
 
 def show(value: float | None, interval: tuple[float, float] | None = None, digits: int = 4) -> str:
-    """Write a figure, its interval behind it."""
+    """Write a figure, its interval on a line below with one digit less."""
     if value is None:
         return "-"
-    text = f"{value:.{digits}f}"
-    return text if interval is None else f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    return f"{value:.{digits}f}" + show_interval(interval, digits - 1)
+
+
+def show_interval(interval: tuple[float, float] | None, digits: int = 3) -> str:
+    """Write an interval as a line to stand below its figure; nothing for None."""
+    return "" if interval is None else f"\n[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

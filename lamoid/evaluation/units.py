@@ -22,18 +22,19 @@ def split_units(documents: Sequence[str]) -> list[str]:
 
 
 def halve(units: Sequence[str], *, name: str) -> tuple[list[str], list[str]]:
-    """Part units by a bit of the sha256 of their bytes: equal texts fall into one half, whatever their order.
+    """Part units in the order of the sha256 of their bytes: the lower half of the different hashes, and the upper.
 
-    Raises ``InputError`` naming the file when a half would be empty.
+    Equal texts fall into one half, and the order in which the units come changes nothing but the order within a half.
+    Raises ``InputError`` naming the file when there are not two different units.
     """
-    halves: tuple[list[str], list[str]] = ([], [])
-    for unit in units:
-        halves[hashlib.sha256(unit.encode()).digest()[0] & 1].append(unit)
-    if not (halves[0] and halves[1]):
-        kind = f"blocks of {BLOCK_BYTES} bytes" if are_few(units) else "documents"
-        problem = f"its {len(units)} documents or {kind} all fall into one half, two halves are needed"
-        raise InputError(name, problem, "give more text, at least 64 KiB or 30 documents")
-    return halves
+    hashes = [hashlib.sha256(unit.encode()).digest() for unit in units]
+    ordered = sorted(set(hashes))
+    if len(ordered) < 2:
+        problem = f"{len(ordered)} different documents or blocks of {BLOCK_BYTES} bytes cannot be halved"
+        raise InputError(name, problem, "give more text: at least two documents or blocks, better 30 and more")
+    lower = set(ordered[: len(ordered) // 2])
+    first = [unit for unit, digest in zip(units, hashes, strict=True) if digest in lower]
+    return first, [unit for unit, digest in zip(units, hashes, strict=True) if digest not in lower]
 
 
 def hash_texts(texts: Sequence[str]) -> str:

@@ -20,7 +20,10 @@ def content_order(members: Sequence[Tensors]) -> list[int]:
     """
     samples = [_digest(member, whole=False) for member in members]
     counts = Counter(samples)
-    keys = [(sample, _digest(m, whole=True) if counts[sample] > 1 else "") for sample, m in zip(samples, members, strict=True)]
+    keys = [
+        (sample, _digest(m, whole=True) if counts[sample] > 1 else "")
+        for sample, m in zip(samples, members, strict=True)
+    ]
     return sorted(range(len(members)), key=lambda index: keys[index])
 
 
@@ -33,5 +36,5 @@ def _digest(tensors: Tensors, *, whole: bool) -> str:
         for first in starts:
             part = torch.empty(min(PIECE if whole else SAMPLE, info.elements - first), dtype=info.dtype)
             tensors.read_into(name, first, part)
-            digest.update(part.view(torch.uint8).numpy())
+            digest.update(part.view(torch.uint8).numpy().data)
     return digest.hexdigest()

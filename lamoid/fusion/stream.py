@@ -17,6 +17,7 @@ from lamoid.weights.header import TensorInfo
 from lamoid.weights.read import Tensors
 from lamoid.weights.write import TensorWriter
 
+
 @dataclass(frozen=True)
 class Source:
     """One member of a fusion: its name for messages, its tensors and its weight."""
@@ -116,7 +117,9 @@ def _not_finite(sources: Sequence[Source], info: TensorInfo, members: list[Tenso
         if not is_finite(member):
             cure = "train or fetch this member anew, or leave it out"
             return InputError(f"{source.name}: tensor {info.name}", "holds NaN or infinity", cure)
-    return InputError(f"tensor {info.name}", f"its average is too large for {info.dtype}", "use members of a wider dtype")
+    return InputError(
+        f"tensor {info.name}", f"its average is too large for {info.dtype}", "use members of a wider dtype"
+    )
 
 
 def find_not_finite(tensors: Tensors) -> str | None:

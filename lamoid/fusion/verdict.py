@@ -6,19 +6,22 @@ NEAR_UNIFORM = 0.05
 NOT_JUDGED = "not judged"
 
 
-def give_verdict(difference: tuple[float, float]) -> str:
+def give_verdict(difference: tuple[float, float] | None) -> str:
     """Call the fused model "better", "equal" or "worse" than the best member.
 
     ``difference`` is the 95 % interval of its loss minus the best member's, resampled in pairs; "equal" means that the
-    interval holds 0, so that the measurement cannot tell them apart.
+    interval holds 0, or that there is none, so that the measurement cannot tell them apart.
     """
+    if difference is None:
+        return "equal"
     low, high = difference
     return "better" if high < 0.0 else "worse" if low > 0.0 else "equal"
 
 
-def describe_verdict(verdict: str, best: str, difference: float, interval: tuple[float, float]) -> str:
+def describe_verdict(verdict: str, best: str, difference: float, interval: tuple[float, float] | None) -> str:
     """Say how the fused model stands to the best member, in nats a token."""
-    figures = f"{difference:+.4f} nats a token, 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
+    bounds = "no interval" if interval is None else f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
+    figures = f"{difference:+.4f} nats a token, {bounds}"
     if verdict == "better":
         return f"The fused model is better than the best single member, {best} ({figures})."
     if verdict == "worse":
@@ -34,4 +37,5 @@ def describe_weights(weights: Sequence[float], losses: Sequence[float], tau: flo
     sentence = f"The weights lie within 5 % of uniform: the losses differ by only {spread:.4f} nats at tau {tau:g}."
     if spread <= 0.0:
         return sentence
-    return f"{sentence} A smaller tau would sharpen them, for example --tau {spread:.1g}: the best would weigh 2.7 times the worst."
+    cure = f"A smaller tau would sharpen them: with --tau {spread:.1g} the best would weigh about 2.7 times the worst."
+    return f"{sentence} {cure}"

@@ -46,7 +46,9 @@ class Engine:
         """
         texts = [_Text(row, request, self) for row, request in enumerate(requests)]
         return (
-            piece for first in range(0, len(texts), self.rows) for piece in self._write(texts[first : first + self.rows])
+            piece
+            for first in range(0, len(texts), self.rows)
+            for piece in self._write(texts[first : first + self.rows])
         )
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:

@@ -1,9 +1,10 @@
 """What is asked of the engine, and what it gives back."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal
 
 from lamoid.errors import InputError
@@ -57,7 +58,7 @@ class Request:
     """Token ids to go on from, and how. ``copy`` numbers equal prompts of one call, so that they draw differently."""
 
     ids: tuple[int, ...]
-    settings: Settings = Settings()
+    settings: Settings
     copy: int = 0
 
 
@@ -85,13 +86,15 @@ class Completion:
 
 
 def _whole(name: str, value: Any, low: int, high: int | None, cure: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < low or (high is not None and value > high):
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or not low <= int(value) or (high is not None and int(value) > high):
         limit = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise InputError(name, f"is {_show(value)}, must be a whole number {limit}", cure)
 
 
 def _number(name: str, value: Any, low: float, high: float, cure: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not low <= value <= high:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or value > sys.float_info.max:
         limit = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise InputError(name, f"is {_show(value)}, must be a finite number {limit}", cure)
 
@@ -110,5 +113,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a number of more than 70 digits"
     shown = repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -6,6 +6,7 @@ modules, classes and functions say of themselves) and ``code`` (the same modules
 
 import ast
 import hashlib
+import shutil
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,21 +15,14 @@ from typing import Literal
 
 import msgspec
 
+from lamoid.errors import InputError
+from lamoid.weights.durable import NotCommitted, durable_file
+
+MIXED = "mixed-weigh.jsonl"
 SHORTEST = 400  # characters: less is no document
 Part = Literal["train", "weigh", "judge"]
 DOMAINS = ("reference", "docstrings", "code")
-NO_TEXT = {
-    "test",
-    "tests",
-    "site-packages",
-    "dist-packages",
-    "pydoc_data",
-    "encodings",
-    "idlelib",
-    "lib2to3",
-    "tkinter",
-    "turtledemo",
-}
+NO_TEXT = {"test", "tests", "site-packages", "dist-packages", "pydoc_data", "encodings", "idlelib", "lib2to3"}
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -36,6 +30,17 @@ class Text(msgspec.Struct, frozen=True):
 
     name: str
     text: str
+
+
+def clear(out: Path, *, overwrite: bool) -> Path:
+    """Makes room at ``out``: nothing may be there but, with ``overwrite``, an earlier demo, which is removed."""
+    if out.exists() or out.is_symlink():
+        if not overwrite:
+            raise InputError(out, "exists already", "name another folder with --out, or replace it with --overwrite")
+        if not (out / "text" / MIXED).is_file():
+            raise InputError(out, "is not the folder of a demo, so it is not replaced", "name another folder")
+        shutil.rmtree(out)
+    return out
 
 
 def gather(limit: int) -> dict[str, dict[Part, list[Text]]]:
@@ -49,16 +54,20 @@ def gather(limit: int) -> dict[str, dict[Part, list[Text]]]:
 
 
 def write(domains: dict[str, dict[Part, list[Text]]], folder: Path) -> None:
-    """Writes a file of JSON lines for each domain and part, and ``mixed-weigh.jsonl``: all the domains' to weigh by."""
-    folder.mkdir(parents=True)
+    """Writes a file of JSON lines for each domain and part, and one of all domains to weigh by."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise NotCommitted(error.errno, f"{folder}: the folder cannot be made ({error.strerror})") from error
+    mixed = [document for parts in domains.values() for document in parts["weigh"]]
+    _write(folder / MIXED, mixed)
     for domain, parts in domains.items():
         for part, documents in parts.items():
             _write(folder / f"{domain}-{part}.jsonl", documents)
-    _write(folder / "mixed-weigh.jsonl", [document for parts in domains.values() for document in parts["weigh"]])
 
 
 def _write(path: Path, documents: list[Text]) -> None:
-    path.write_bytes(b"".join(msgspec.json.encode(document) + b"\n" for document in documents))
+    durable_file(path, b"".join(msgspec.json.encode(document) + b"\n" for document in documents))
 
 
 def _parts(documents: Iterator[tuple[Part, Text]], limit: int) -> dict[Part, list[Text]]:
@@ -93,8 +102,9 @@ def _modules(read: Callable[[ast.Module], str]) -> Iterator[tuple[Part, Text]]:
 def _dealt(sizes: dict[str, int]) -> list[tuple[Part, str]]:
     """Every name with its part, in the order of the names' hashes."""
     held_out: dict[int, Part] = {3: "weigh", 7: "judge"}
-    by_size = sorted(sizes, key=lambda name: (sizes[name], name))
-    parts = {name: held_out.get(rank % 8, "train") for rank, name in enumerate(by_size)}
+    parts: dict[str, Part] = {}
+    for rank, name in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):
+        parts[name] = held_out.get(rank % 8, "train")
     return [(parts[name], name) for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())]
 
 

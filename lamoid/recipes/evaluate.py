@@ -10,12 +10,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lamoid.errors import InputError
+from lamoid.evaluation.compare import Interval
 from lamoid.evaluation.identity import hash_model
 from lamoid.evaluation.picture import NO_MATPLOTLIB, Row, can_draw, draw_intervals
 from lamoid.evaluation.report import Figures, Measured, Origin, Report
-from lamoid.evaluation.text_table import build_table, show, table_lines
+from lamoid.evaluation.text_table import build_table, show, show_interval, table_lines
 from lamoid.evaluation.units import are_few, hash_texts
-from lamoid.recipes.measuring import Measuring, Texts, as_paths, name_paths, parse_dtype, read_texts
+from lamoid.recipes.measuring import Measuring, Texts, as_paths, name_paths, read_texts
 from lamoid.recipes.progress import Progress
 from lamoid.weights.durable import durable_folder
 
@@ -25,15 +26,15 @@ class Evaluated(msgspec.Struct, frozen=True):
 
     path: str
     nats_per_token: float
-    interval: tuple[float, float]
+    interval: Interval | None
     perplexity: float
-    perplexity_interval: tuple[float, float]
+    perplexity_interval: Interval | None
     bits_per_byte: float
-    bits_per_byte_interval: tuple[float, float]
+    bits_per_byte_interval: Interval | None
     tokens: int
     bytes: int
     difference: float
-    difference_interval: tuple[float, float]
+    difference_interval: Interval | None
     verdict: str
 
 
@@ -54,15 +55,14 @@ class Evaluation(msgspec.Struct, frozen=True):
             (
                 model.path,
                 show(model.nats_per_token, model.interval),
-                show(model.perplexity, model.perplexity_interval, 2),
+                show(model.perplexity, model.perplexity_interval, 3),
                 show(model.bits_per_byte, model.bits_per_byte_interval),
-                show(model.difference, model.difference_interval) if model.path != self.best else "-",
-                model.verdict,
+                _standing(model),
             )
             for model in self.models
         ]
-        header = ("model", "nats a token", "perplexity", "bits a byte", "bits a byte above the best", "")
-        table = build_table(f"{self.on}: {self.units} {self.unit}, 95 % intervals in brackets", header, rows)
+        header = ("model", "nats a token", "perplexity", "bits a byte", "beside the best")
+        table = build_table(f"{self.on}: {self.units} {self.unit} [95 % intervals]", header, rows)
         return Group(table, *(Text(note) for note in self.notes))
 
     def lines(self) -> list[str]:
@@ -87,7 +87,7 @@ def evaluate(
     overwrite: Annotated[bool, "Replace an earlier evaluation at --out."] = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure ``models`` on the text ``on``; each token is scored once, from the start token, in windows of the context.
+    """Measure ``models`` on the text ``on``: each token once, from the start token, in windows of the context.
 
     Models are compared by bits a byte, since their tokens may differ. Documents are resampled, or, where there are
     fewer than 30, blocks of about 4096 bytes. Raises ``InputError`` for what cannot be read or measured.
@@ -98,7 +98,7 @@ def evaluate(
     if batch is not None and batch < 1:
         raise InputError("batch", f"is {batch}, must be at least 1", "leave it out")
     texts = read_texts(on, separator=separator, field=field)
-    measuring = Measuring(context, batch, device, parse_dtype(dtype), progress)
+    measuring = Measuring(context, batch, device, dtype, progress)
     part = Texts(texts, in_blocks=are_few(texts))
     measured = Measured.of([measuring.losses(path, part)[0] for path in paths])
     if measured.nats.shape[1] == 0:
@@ -122,19 +122,16 @@ def _summarise(
     for index, (path, found) in enumerate(zip(paths, figures, strict=True)):
         difference = measured.difference(index, best, seed, per="bytes")
         models.append(_evaluated(path, found, difference, is_best=index == best))
-        model_hash = hash_model(path)
-        for metric, value, interval in found.listed():
-            reports.append(Report(metric, value, interval, found.tokens, units, data_hash, model_hash, seed, command))
+        reports += origin.reports(str(path), hash_model(path), found)
     unit = "blocks of about 4096 bytes" if part.in_blocks else "documents"
     notes = _notes(models, str(paths[best]), units, unit)
     return Evaluation(name, models, str(paths[best]), units, unit, notes, reports)
 
 
-def _evaluated(
-    path: Path, figures: Figures, difference: tuple[float, tuple[float, float]], *, is_best: bool
-) -> Evaluated:
-    value, (low, high) = difference
-    verdict = "best" if is_best else "worse" if low > 0.0 else "not distinguishable"
+def _evaluated(path: Path, figures: Figures, difference: tuple[float, Interval | None], *, is_best: bool) -> Evaluated:
+    value, interval = difference
+    is_worse = interval is not None and interval[0] > 0.0
+    verdict = "best" if is_best else "worse" if is_worse else "not distinguishable"
     return Evaluated(
         str(path),
         figures.nats_per_token,
@@ -146,9 +143,16 @@ def _evaluated(
         figures.tokens,
         figures.bytes,
         value,
-        (low, high),
+        interval,
         verdict,
     )
+
+
+def _standing(model: Evaluated) -> str:
+    """Write how many bits a byte more than the best model it takes, and whether that is significant."""
+    if model.verdict == "best":
+        return "best"
+    return f"+{model.difference:.4f} {model.verdict}" + show_interval(model.difference_interval)
 
 
 def _notes(models: Sequence[Evaluated], best: str, units: int, unit: str) -> list[str]:
@@ -157,7 +161,7 @@ def _notes(models: Sequence[Evaluated], best: str, units: int, unit: str) -> lis
     if alike:
         notes.append(f"Not significant: {best} and {', '.join(alike)} cannot be told apart on this text.")
     if units < 10:
-        notes.append(f"The intervals rest on only {units} {unit}: take them with care.")
+        notes.append(f"The intervals rest on few {unit} ({units}): take them with care.")
     return notes
 
 

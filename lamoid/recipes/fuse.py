@@ -1,37 +1,28 @@
 """Fuses models into one: measured losses become weights, parameters are averaged, and the result is judged."""
 
-import math
-import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from lamoid.errors import InputError
-from lamoid.evaluation.identity import hash_model
-from lamoid.evaluation.perplexity import Loss
-from lamoid.evaluation.picture import NO_MATPLOTLIB, can_draw
-from lamoid.evaluation.report import Figures, Measured, Report
-from lamoid.evaluation.units import are_few, halve, hash_texts, split_units
-from lamoid.fusion.match import check_match, check_tokenizers
-from lamoid.fusion.memory import block_elements, parse_memory
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import Source, stream_fusion, total_bytes
-from lamoid.fusion.verdict import NOT_JUDGED, describe_verdict, describe_weights, give_verdict
-from lamoid.recipes.fusion_result import Fusion, Judged, Member
-from lamoid.recipes.measuring import Measuring, Texts, as_paths, name_paths, read_texts
+from lamoid.recipes.fusion_plan import Plan, check_output, make_plan
+from lamoid.recipes.fusion_result import Fusion
+from lamoid.recipes.fusion_summary import summarise
+from lamoid.recipes.fusion_trial import Trial, read_trial
+from lamoid.recipes.measuring import Measuring, Paths, as_paths
 from lamoid.recipes.progress import Progress
 from lamoid.text.tokenizer import Tokenizer
+from lamoid.verbs.llama import TOKENIZER_FILES
 from lamoid.weighing.softmax import softmax_weights
 from lamoid.weights.durable import Draft, durable_folder
-from lamoid.weights.folder import ModelFolder, open_folder, write_description
-
-SPARE_BYTES = 64 * 2**20
+from lamoid.weights.folder import write_description
 
 
 def fuse(
@@ -56,39 +47,83 @@ def fuse(
     field: Annotated[str, "Field of a JSONL file that holds the text."] = "text",
     context: Annotated[int | None, "Tokens read at once, at most the models' own context."] = None,
     device: Annotated[str, "Where losses are measured: cpu, cuda."] = "cpu",
+    dtype: Annotated[str | None, "Measure in float32, bfloat16 or float16 instead of the stored dtype."] = None,
     seed: Annotated[int, "Seed of the bootstrap."] = 0,
     overwrite: Annotated[bool, "Replace an earlier model at --out."] = False,
     progress: Progress | None = None,
 ) -> Fusion:
     """Average the members' parameters with weights from their measured losses, judge the result and save it to ``out``.
 
-    The documents of ``on`` are halved by their hash. On one half each member's loss L_i is measured, in nats a token,
-    and w_i = exp(-L_i / tau) / sum_j exp(-L_j / tau). Base, members, uniform average and fused model are judged on the
-    other half, or on ``judge``. ``weights`` given by hand replace the measured ones, and then ``on`` may be left out.
-    The disk must have room for the fused model; the uniform average is there before it and deleted.
+    On one half of the documents of ``on`` each member's loss L_i is measured, in nats a token, and w_i is
+    exp(-L_i / tau) / sum_j exp(-L_j / tau). Base, members, uniform average and fused model are judged on the other
+    half, or on ``judge``. The disk needs room for one model: the uniform average is there first, and deleted.
 
     Raises ``InputError`` for what cannot be used, such as members that do not match, before their weights are read;
     ``NotCommitted`` if writing fails. In either case nothing is left at ``out``.
     """
-    plan = _plan(members, base, Path(out), memory=memory, rule=rule, tau=tau, weights=weights)
-    _check_output(plan, overwrite=overwrite)
+    plan = make_plan(members, base, Path(out), rule, tau, memory, weights)
+    check_output(plan, overwrite=overwrite)
+    if on is None and plan.weights is None:
+        raise InputError("on", "is not given, nor are weights", "name a text to measure the members on")
     trial = None
     if on is not None:
-        trial = Trial.read(on, judge, separator=separator, field=field)
-        check_tokenizers([folder.path for folder in plan.read], [Tokenizer.read(folder.path) for folder in plan.read])
-        trial.measure(plan.read, Measuring(context=context, device=device, progress=progress))
-    elif not plan.weights:
-        raise InputError("on", "is not given, nor are weights", "name a text to measure the members on")
-    plan = plan.weighed_by(trial)
-    if trial is not None and not plan.is_uniform:
+        reader = Measuring(context=context, device=device, dtype=dtype, progress=progress)
+        trial = read_trial(on, judge, reader, separator=separator, field=field)
+        trial.run(plan)
+        if plan.weights is None:
+            losses = [trial.measured_loss(folder) for folder in plan.members]
+            plan = replace(plan, weights=softmax_weights(losses, tau))
         _judge_uniform(plan, trial, progress)
     with durable_folder(plan.out, overwrite=overwrite) as draft:
-        _write_model(plan, draft, progress)
+        _write_model(plan, draft, progress, "fusing")
         if trial is not None:
             trial.judge("fused", draft.path)
-        result = summarise(plan, trial, seed)
+        result = summarise(plan, trial, seed, _command(plan, on, judge))
         draft.write("fusion.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
         picture = result.picture()
         if picture is not None:
             draft.write("fusion.png", picture)
     return result
+
+
+class _DiscardedError(Exception):
+    """Ends a draft that is not meant to stay."""
+
+
+def _judge_uniform(plan: Plan, trial: Trial, progress: Progress | None) -> None:
+    """Write the uniform average beside the output, judge it and delete it; needless where it is the fused model."""
+    share = 1.0 / len(plan.members)
+    if plan.weights == [share] * len(plan.members):
+        return
+    beside = plan.out.with_name(f".{plan.out.name}.uniform")
+    with suppress(_DiscardedError), durable_folder(beside) as draft:
+        _write_model(replace(plan, weights=[share] * len(plan.members)), draft, progress, "uniform average")
+        trial.judge("uniform", draft.path)
+        raise _DiscardedError
+
+
+def _write_model(plan: Plan, draft: Draft, progress: Progress | None, label: str) -> None:
+    """Write a whole model folder: the first member's description and tokenizer, and the fused weights."""
+    first = plan.members[0]
+    ends = first.ends[0] if len(first.ends) == 1 else list(first.ends) or None
+    generation = {"bos_token_id": first.start, "eos_token_id": ends, **first.generation}
+    dtype = first.tensors[plan.tensors[0]].dtype
+    files = Tokenizer.read(first.path).files() if any((first.path / name).is_file() for name in TOKENIZER_FILES) else {}
+    write_description(draft, first.spec, dtype=dtype, generation=generation, tokenizer_files=files)
+    weights = plan.weights or []
+    sources = [Source(str(m.path), m.tensors, weight) for m, weight in zip(plan.members, weights, strict=True)]
+    if progress is not None:
+        progress.start(label, total_bytes(first.tensors, plan.tensors), "bytes")
+    advance = None if progress is None else progress.advance
+    stream_fusion(sources, RULES[plan.rule], draft, names=plan.tensors, memory=plan.memory, advance=advance)
+    if progress is not None:
+        progress.finish()
+
+
+def _command(plan: Plan, on: Paths | None, judge: Paths | None) -> str:
+    """Write the command that gives the same again."""
+    words = ["lamoid", "fuse", *(str(folder.path) for folder in plan.members)]
+    for option, paths in (("--on", on), ("--judge", judge)):
+        words += [f"{option}={path}" for path in as_paths(paths or [])]
+    words += [f"--tau={plan.tau}", f"--rule={plan.rule}", f"--out={plan.out}"]
+    return shlex.join(words if plan.base is None else [*words, f"--base={plan.base.path}"])

@@ -29,6 +29,7 @@ class Plan:
     tau: float
     memory: int
     weights: list[float] | None
+    is_measured: bool
 
     @property
     def tensors(self) -> list[str]:
@@ -41,7 +42,9 @@ class Plan:
         return self.members if self.base is None else [*self.members, self.base]
 
 
-def make_plan(members: Paths, base: Path | None, out: Path, rule: str, tau: float, memory: str, weights: str | None) -> Plan:
+def make_plan(
+    members: Paths, base: Path | None, out: Path, rule: str, tau: float, memory: str, weights: str | None
+) -> Plan:
     """Check what was asked for and open the members; raise ``InputError`` naming the first thing that does not fit."""
     if rule not in RULES:
         raise InputError("rule", f"is {rule!r}", f"choose one of {', '.join(RULES)}")
@@ -55,7 +58,14 @@ def make_plan(members: Paths, base: Path | None, out: Path, rule: str, tau: floa
     folders = [open_folder(path) for path in paths]
     check_match(folders)
     plan = Plan(
-        folders, None if base is None else open_folder(Path(base)), out, rule, tau, parse_memory(memory), numbers
+        folders,
+        None if base is None else open_folder(Path(base)),
+        out,
+        rule,
+        tau,
+        parse_memory(memory),
+        numbers,
+        numbers is None,
     )
     largest = max(folders[0].tensors[name].dtype.itemsize for name in plan.tensors)
     block_elements(len(folders), largest, plan.memory)

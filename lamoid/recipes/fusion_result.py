@@ -4,7 +4,7 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lamoid.evaluation.picture import Row, draw_intervals
+from lamoid.evaluation.picture import Row, can_draw, draw_intervals
 from lamoid.evaluation.report import Report
 from lamoid.evaluation.text_table import build_table, show, table_lines
 
@@ -16,9 +16,9 @@ class Judged(msgspec.Struct, frozen=True):
 
     path: str
     judged: float
-    interval: Interval
+    interval: Interval | None
     bits_per_byte: float
-    bits_per_byte_interval: Interval
+    bits_per_byte_interval: Interval | None
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -38,26 +38,26 @@ class Fusion(msgspec.Struct, frozen=True):
 
     out: str
     rule: str
-    tau: float | None
     members: list[Member]
-    base: Judged | None
-    uniform: Judged | None
-    best_member: str | None
-    fused: Judged | None
     verdict: str
-    difference: float | None
-    difference_interval: Interval | None
-    units: int
-    unit: str | None
     notes: list[str]
-    reports: list[Report]
+    tau: float | None = None
+    base: Judged | None = None
+    uniform: Judged | None = None
+    best_member: str | None = None
+    fused: Judged | None = None
+    difference: float | None = None
+    difference_interval: Interval | None = None
+    units: int = 0
+    unit: str | None = None
+    reports: tuple[Report, ...] = ()
 
     def render(self) -> RenderableType:
         """Build the table and the sentences below it."""
         title = f"{self.out}: {self.rule} fusion"
         if self.fused is not None:
-            title += f", judged on {self.units} {self.unit}, 95 % intervals in brackets"
-        header = ("model", "weight", "nats a token, measured", "nats a token, judged", "bits a byte, judged")
+            title += f", judged on {self.units} {self.unit} [95 % intervals]"
+        header = ("model", "weight", "measured\nnats a token", "judged\nnats a token", "judged\nbits a byte")
         table = build_table(title, header, [_cells(kind, model) for kind, model in self._models()])
         return Group(table, *(Text(note) for note in self.notes))
 
@@ -66,8 +66,8 @@ class Fusion(msgspec.Struct, frozen=True):
         return table_lines(self.render())
 
     def picture(self) -> bytes | None:
-        """Draw the judged losses as PNG; nothing was judged: None."""
-        if self.fused is None:
+        """Draw the judged losses as PNG; None if nothing was judged or matplotlib is missing."""
+        if self.fused is None or not can_draw():
             return None
         rows = [
             Row(
@@ -78,7 +78,7 @@ class Fusion(msgspec.Struct, frozen=True):
                 model.weight if isinstance(model, Member) else None,
             )
             for kind, model in self._models()
-            if model.judged is not None and model.interval is not None
+            if model.judged is not None
         ]
         title = f"Fusion of {len(self.members)} models: {self.verdict}"
         return draw_intervals(rows, title=title, axis="nats a token on the judging text, lower is better")

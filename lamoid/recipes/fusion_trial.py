@@ -1,23 +1,25 @@
 """The texts that a fusion is measured and judged on, and what each model scored on them."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamoid.errors import InputError
 from lamoid.evaluation.identity import hash_model
 from lamoid.evaluation.perplexity import Loss
-from lamoid.evaluation.report import Figures, Measured, Origin, Report
-from lamoid.evaluation.units import are_few, halve, hash_texts, split_units
+from lamoid.evaluation.report import Figures, Measured
+from lamoid.evaluation.units import BLOCK_BYTES, are_few, halve, split_units
 from lamoid.fusion.match import check_tokenizers
 from lamoid.recipes.fusion_plan import Plan
 from lamoid.recipes.measuring import Measuring, Paths, Texts, name_paths, read_texts
 from lamoid.text.tokenizer import Tokenizer
+from lamoid.weights.folder import ModelFolder
 
 
 @dataclass
 class Trial:
     """Losses by model: a path, "uniform" or "fused"; ``judging`` is the other half, or a text of its own."""
 
-    name: str
     unit: str
     measuring: Texts
     judging: Texts
@@ -34,10 +36,9 @@ class Trial:
         check_tokenizers(paths, tokenizers)
         if tokenizers[0].start is None:
             self.notes.append("The models have no start token: the first token of each text is not scored.")
-        for folder in plan.members:
-            self.measured[str(folder.path)], self.judged[str(folder.path)] = self.reader.losses(
-                folder.path, self.measuring, self.judging
-            )
+        for path in dict.fromkeys(folder.path for folder in plan.members):
+            self.measured[str(path)], self.judged[str(path)] = self.reader.losses(path, self.measuring, self.judging)
+            self.hashes[str(path)] = hash_model(path)
         if plan.base is not None:
             self.judge(str(plan.base.path), plan.base.path)
 
@@ -46,8 +47,35 @@ class Trial:
         self.judged[name] = self.reader.losses(path, self.judging, label=name)[0]
         self.hashes[name] = hash_model(path)
 
+    def measured_loss(self, folder: ModelFolder) -> float:
+        """Give a member's mean loss on the measuring half, in nats a token."""
+        losses = self.measured[str(folder.path)]
+        tokens = sum(loss.tokens for loss in losses)
+        if not tokens:
+            raise InputError(folder.path, "scores no token of the measuring half", "give more text")
+        return math.fsum(loss.nats for loss in losses) / tokens
+
     def figures(self, seed: int) -> tuple[list[str], Measured, dict[str, Figures]]:
         """Give the names of what was judged, all their losses, and each one's figures."""
         names = list(self.judged)
         measured = Measured.of([self.judged[name] for name in names])
         return names, measured, dict(zip(names, measured.figures(seed), strict=True))
+
+
+def read_trial(on: Paths, judge: Paths | None, reader: Measuring, *, separator: str | None, field: str) -> Trial:
+    """Read the texts and halve those of ``on``; ``judge`` takes the place of the second half."""
+    texts = read_texts(on, separator=separator, field=field)
+    measuring, other = halve(split_units(texts), name=name_paths(on))
+    few, notes = are_few(texts), []
+    judging = Texts(other)
+    if judge is not None:
+        texts = read_texts(judge, separator=separator, field=field)
+        few = are_few(texts)
+        judging = Texts(texts, in_blocks=few)
+        shared = len(set(measuring) & {*texts, *split_units(texts)})
+        if shared:
+            notes.append(
+                f"{shared} texts of {name_paths(judge)} were also measured on: its figures flatter the result."
+            )
+    unit = f"blocks of {BLOCK_BYTES} bytes" if few else "documents"
+    return Trial(unit, Texts(measuring), judging, reader, notes)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from lamoid.data.sources import read_documents
 from lamoid.errors import InputError
 from lamoid.evaluation.perplexity import Loss, block_losses, document_losses
@@ -15,7 +13,6 @@ from lamoid.recipes.progress import Progress
 from lamoid.verbs.llama import Llama, load
 from lamoid.weights.folder import open_folder
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 Paths = str | Path | Sequence[str | Path]
 
 
@@ -34,7 +31,7 @@ class Measuring:
     context: int | None = None
     batch: int | None = None
     device: str = "cpu"
-    dtype: torch.dtype | None = None
+    dtype: str | None = None
     progress: Progress | None = None
 
     def losses(self, path: Path, *texts: Texts, label: str = "") -> list[list[Loss]]:
@@ -65,15 +62,6 @@ class Measuring:
 def read_texts(paths: Paths, *, separator: str | None, field: str) -> list[str]:
     """Read the documents of files, folders and globs into memory."""
     return [document.text for document in read_documents(as_paths(paths), separator=separator, field=field)]
-
-
-def parse_dtype(name: str | None) -> torch.dtype | None:
-    """Read the name of a floating dtype; ``None`` stands for the stored one."""
-    if name is None:
-        return None
-    if name not in DTYPES:
-        raise InputError("dtype", f"is {name!r}", f"choose one of {', '.join(DTYPES)}")
-    return getattr(torch, name)
 
 
 def as_paths(paths: Paths) -> list[str | Path]:

@@ -41,7 +41,9 @@ def prepare(
     *,
     tokenizer: Annotated[Path, "folder or file of the tokenizer, or of a model that has one"],
     out: Annotated[Path, "folder to write the token shards to"],
-    separator: Annotated[str | None, "text that stands between two documents of a file"] = None,
+    separator: Annotated[
+        str | None, "text between two documents of a file; in a shell, $'\\n\\n' is a blank line"
+    ] = None,
     field: Annotated[str, "field of a JSONL line that holds the text"] = "text",
     shard_tokens: Annotated[int, "tokens in a shard at most"] = 2**26,
     workers: Annotated[int, "batches tokenised at a time; never changes what is written"] = 2,

@@ -127,7 +127,7 @@ def _explain(text: str, place: str, name: str) -> InputError:
     if field[1] == "required":
         return InputError(f"{name}: {key}", "is missing", "add it")
     near = _nearest(key)
-    cure = f"did you mean {near}?" if near else f"known here: {', '.join(_known_beside(place))}"
+    cure = f"perhaps you mean {near}" if near else f"known here: {', '.join(_known_beside(place))}"
     return InputError(f"{name}: {key}", "is no key of a training recipe", cure)
 
 

@@ -11,26 +11,25 @@ from lamoid.recipes.progress import Progress
 from lamoid.text.training import train_tokenizer
 from lamoid.weights.durable import durable_folder
 
-PART = 2**18
+PART = 2**16  # characters of a document held at once
 
 
 class LearntTokenizer(msgspec.Struct, frozen=True):
-    """What was learnt from what."""
+    """What was learnt from what; ``bytes_per_token`` is measured on the first part of the text."""
 
     out: str
     kind: str
     vocab: int
     documents: int
     text_bytes: int
-    text_tokens: int
+    bytes_per_token: float
     fingerprint: str
 
     def lines(self) -> list[str]:
         """What a person reads."""
-        each = self.text_bytes / max(1, self.text_tokens)
         return [
             f"{self.out}: {self.vocab} tokens ({self.kind}) learnt from {self.documents} documents, "
-            f"{self.text_bytes} bytes; {each:.2f} bytes a token on the first of them",
+            f"{self.text_bytes} bytes; {self.bytes_per_token:.2f} bytes a token on the first of them",
         ]
 
 
@@ -41,7 +40,9 @@ def tokenizer(
     kind: Annotated[Literal["bytes", "characters"], "byte pairs, or one token a character"] = "bytes",
     vocab: Annotated[int, "number of tokens at most"] = 4096,
     closed: Annotated[bool, "characters only: refuse characters that were not seen, instead of spelling bytes"] = False,
-    separator: Annotated[str | None, "text that stands between two documents of a file"] = None,
+    separator: Annotated[
+        str | None, "text between two documents of a file; in a shell, $'\\n\\n' is a blank line"
+    ] = None,
     field: Annotated[str, "field of a JSONL line that holds the text"] = "text",
     overwrite: Annotated[bool, "replace the folder if it exists"] = False,
     progress: Progress | None = None,
@@ -75,6 +76,6 @@ def tokenizer(
         vocab=learnt.vocab,
         documents=counts["documents"],
         text_bytes=counts["text_bytes"],
-        text_tokens=len(learnt.encode(sample[0])),
+        bytes_per_token=len(sample[0].encode()) / len(learnt.encode(sample[0])),
         fingerprint=learnt.fingerprint(),
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from lamoid.training.curve import draw_curve
 from lamoid.training.hooks import Figures, JsonLines, evaluate, log, tensorboard
 from lamoid.training.loop import Hook, grouped, train_loop
 from lamoid.training.objectives import OBJECTIVES
+from lamoid.training.peak import measure_peak
 from lamoid.training.state import TrainingState
 from lamoid.training.update import Update
 from lamoid.weights.durable import durable_file, durable_folder
@@ -123,7 +125,9 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
     if curve is not None and not draw_curve(state, curve, title):
         run.remarks.append("no picture of the losses: pip install 'lamoid[eval]'")
         curve = None
-    figures = run.meter.figures(state, run.recipe.log.every)
+    # Again, for the first one may have met a machine that was busy with something else.
+    peak = max(run.meter.peak, measure_peak(state.model.device, state.precision))
+    figures = replace(run.meter, peak=peak).figures(state, run.recipe.log.every)
     best = state.best
     return TrainingResult(
         out=str(run.out),
@@ -140,7 +144,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         seconds_in_all=seconds,
         tokens_per_second=figures["tokens_per_second"],
         share_of_peak=figures["share_of_peak"],
-        peak_flops=run.meter.peak,
+        peak_flops=peak,
         curve=None if curve is None else str(curve),
         remarks=run.remarks,
     )

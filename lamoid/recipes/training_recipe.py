@@ -19,6 +19,12 @@ from lamoid.training.state import Precision
 class ShapeModel(Shape, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="shape"):
     """A new model, described by a few numbers."""
 
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "context"):
+            whole(name, getattr(self, name), 1, MOST_CONTEXT)
+        for name in ("kv_heads", "head_width", "hidden"):
+            whole(name, getattr(self, name), 0, MOST_CONTEXT)
+
 
 class SpecModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="spec"):
     """A new model, described in full by a ``.toml`` or ``.json`` file; its vocab must hold the tokenizer's."""

@@ -222,12 +222,10 @@ class Tokenizer:
         return spelled
 
     def _affixes(self) -> tuple[list[int], list[int]]:
-        """Gives the ids that transformers puts before and after a text: by the configuration, else by the template."""
-        config = self._config
-        if "add_bos_token" in config or "add_eos_token" in config or self._document.get("post_processor") is None:
-            first, last = self._named_id("bos_token"), self._named_id("eos_token")
-            prefix = [first] if config.get("add_bos_token") and first is not None else []
-            return prefix, [last] if config.get("add_eos_token") and last is not None else []
+        """Gives the ids that the template of tokenizer.json puts before and after a text.
+
+        ``add_bos_token`` of tokenizer_config.json says nothing here: transformers 5 ignores it beside a tokenizer.json.
+        """
         with library_guard(self.name, "encoding a text"):
             bare = self._library.encode("a", add_special_tokens=False).ids
             full = self._library.encode("a", add_special_tokens=True).ids

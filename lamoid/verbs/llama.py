@@ -87,7 +87,7 @@ class Llama:
     @overload
     def generate(
         self,
-        prompt: Sequence[str],
+        prompt: list[str] | tuple[str, ...],
         *,
         max_tokens: int = ...,
         temperature: float = ...,
@@ -101,7 +101,7 @@ class Llama:
 
     def generate(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | list[str] | tuple[str, ...],
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
@@ -163,7 +163,7 @@ class Llama:
     def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Write a folder that ``load`` and Hugging Face's transformers read, whole or not at all.
 
-        Raises ``InputError`` where the folder exists and ``overwrite`` is not set, ``NotCommitted`` where the disk fails.
+        Raises ``InputError`` where the folder exists and ``overwrite`` is not set, ``NotCommitted`` if the disk fails.
         """
         files = {} if self._tokenizer is None else self._tokenizer.files()
         with durable_folder(Path(folder), overwrite=overwrite) as draft:
@@ -177,9 +177,7 @@ class Llama:
         return ids
 
 
-def load(
-    folder: Path | str, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None
-) -> Llama:
+def load(folder: Path | str, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None) -> Llama:
     """Load a model folder in the layout of Hugging Face; ``dtype`` None keeps the stored one.
 
     A folder without a tokenizer loads too: ``.model`` works, and what needs text says what is missing. Raises
@@ -190,9 +188,9 @@ def load(
     tokenizer = None
     if any((opened.path / name).is_file() for name in TOKENIZER_FILES):
         tokenizer = Tokenizer.read(opened.path)
-        if tokenizer.start is None or tokenizer.end is None:
+        if tokenizer.end is None and (opened.start is not None or opened.end is not None):
             start = opened.start if tokenizer.start is None else tokenizer.start
-            tokenizer = Tokenizer.read(opened.path, start=start, end=tokenizer.end or opened.end)
+            tokenizer = Tokenizer.read(opened.path, start=start, end=opened.end)
     ends = list(opened.ends) if len(opened.ends) > 1 else opened.end
     generation = {**opened.generation, "bos_token_id": opened.start, "eos_token_id": ends}
     model = load_model(opened, device=place, dtype=kind)

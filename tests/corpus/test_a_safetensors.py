@@ -22,7 +22,9 @@ LIMIT = 100 * 10**6
 
 def pack(header: object, data: bytes = bytes(8)) -> bytes:
     """Puts a header (an object, or its bytes) before the data."""
-    text = header if isinstance(header, bytes) else json.dumps(header, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    text = (
+        header if isinstance(header, bytes) else json.dumps(header, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
     return len(text).to_bytes(8, "little") + text + data
 
 
@@ -157,7 +159,8 @@ def test_scalar_and_empty_tensors_are_read(tmp_path: Path) -> None:
     header = {"none": entry("F32", [0, 3], [0, 0]), "s": entry("F32", [], [0, 4])}
     place(tmp_path, pack(header, torch.tensor(2.5).numpy().tobytes()))
     tensors = open_tensors(tmp_path)
-    assert tensors["s"].shape == () and tensors.tensor("s").item() == 2.5
+    assert tensors["s"].shape == ()
+    assert tensors.tensor("s").item() == 2.5
     assert tensors.tensor("none").shape == (0, 3)
 
 

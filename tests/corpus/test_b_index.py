@@ -98,8 +98,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: write(folder, make(folder) | {"weight_map": {f"layer.{i}.weight": ONE for i in range(10**6)}}),
         "not listed",
     ),
-    "20b-10^6-shards": (
-        lambda folder: write(folder, make(folder) | {"weight_map": {f"{i}": f"{i}.safetensors" for i in range(10**6)}}),
+    "20b-10^5-shards": (
+        lambda folder: write(folder, make(folder) | {"weight_map": {f"{i}": f"{i}.safetensors" for i in range(10**5)}}),
         "does not exist",
     ),
     "21-self-reference": (mapped(INDEX), "not the name of a safetensors file"),

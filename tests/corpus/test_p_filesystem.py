@@ -25,18 +25,19 @@ from lamoid.weights.durable import DurabilityUncertain, NotCommitted, durable_fi
 pytestmark = pytest.mark.timeout(120)
 
 OPERATIONS = (
-    "open write fsync close mkdir rename replace link unlink rmdir listdir scandir stat lstat fstat read pread".split()
+    *("open", "write", "fsync", "close", "mkdir", "rename", "replace", "link", "unlink", "rmdir"),
+    *("listdir", "scandir", "stat", "lstat", "fstat", "read", "pread"),
 )
 CODES = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EDQUOT")
-OLD, NEW = {"a": b"old" * 100, "gone": b"x"}, {"a": b"new" * 1000, "b": b"", "c": bytes(3 * 2**20)}
+OLD, NEW = {"a": b"old" * 100, "gone": b"x"}, {"a": b"new" * 1000, "b": b"", "c": bytes(2**20 + 2**19)}
 
 
 class Faults:
-    """Calls ``meddle`` before, or ``after`` behind, the n-th file operation; counts them all."""
+    """Calls ``meddle`` before the n-th file operation and counts them all."""
 
-    def __init__(self, meddle: Callable[[int, str], None], after: Callable[[int, str], None] | None = None) -> None:
+    def __init__(self, meddle: Callable[[int, str], None]) -> None:
         self.count = 0
-        self._meddle, self._after = meddle, after or (lambda count, name: None)
+        self._meddle = meddle
         self._real: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> "Faults":
@@ -57,10 +58,7 @@ class Faults:
         if name == "close":  # one that fails has closed all the same
             real(*args, **named)
         self._meddle(here, name)
-        try:
-            return None if name == "close" else real(*args, **named)
-        finally:
-            self._after(here, name)
+        return None if name == "close" else real(*args, **named)
 
 
 def fail(at: int, code: int, *, for_ever: bool = False) -> Callable[[int, str], None]:
@@ -121,8 +119,33 @@ SCENARIOS: dict[str, tuple[Any, Any, Any, Any, Any]] = {
 }
 
 
+def outcome(write: Callable[[Path], None], target: Path) -> Exception | None:
+    try:
+        write(target)
+    except (NotCommitted, DurabilityUncertain, InputError) as error:
+        return error
+    return None
+
+
+def open_descriptors() -> int:
+    return sum(1 for number in range(512) if is_open(number))
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def no_sync(descriptor: int) -> None:
+    """Stands for fsync: a process that dies, unlike a power cut, leaves what it wrote to the system."""
+
+
 @pytest.fixture(autouse=True)
-def _scenario_without_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", no_sync)
     if "aside" in request.node.name:
         monkeypatch.setattr(durable, "_exchange", without_exchange)
 
@@ -141,7 +164,7 @@ def count_operations(home: Path, scenario: str) -> int:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_an_error_at_every_operation(tmp_path: Path, scenario: str, code: str) -> None:
     prepare, write, read, before, after = SCENARIOS[scenario]
-    descriptors = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    descriptors = open_descriptors()
     refused = 0
     for at in range(1, count_operations(tmp_path / "0", scenario) + 1):
         home = tmp_path / str(at)
@@ -149,19 +172,48 @@ def test_an_error_at_every_operation(tmp_path: Path, scenario: str, code: str) -
         prepare(home)
         expected = after
         with Faults(fail(at, getattr(errno, code))):
-            try:
-                write(home / "out")
-            except (NotCommitted, InputError) as error:
-                expected, refused = before, refused + 1
-                assert str(home / "out") in str(error)
-            except DurabilityUncertain as error:
-                assert error.errno == getattr(errno, code)
+            failure = outcome(write, home / "out")
+        if isinstance(failure, NotCommitted | InputError):
+            expected, refused = before, refused + 1
+        assert failure is None or str(home / "out") in str(failure)
         assert read(home / "out") == expected, f"operation {at}"
         sweep(home / "out")
         assert [path.name for path in home.iterdir()] == (["out"] if expected is not None else [])
     assert refused >= 5
-    if descriptors:
-        assert set(os.listdir("/proc/self/fd")) == descriptors
+    assert open_descriptors() == descriptors
+
+
+def test_an_error_at_every_operation_of_saving_a_model(tmp_path: Path) -> None:
+    import torch
+
+    from lamoid.assembly.families.table import FAMILIES
+    from lamoid.assembly.model import LanguageModel
+    from lamoid.weights.folder import load_model, open_folder, save_model
+
+    config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 5, "n_positions": 4}
+    models = [LanguageModel(FAMILIES["gpt2"].spec(config, "config.json")) for _ in range(2)]
+    for value, model in enumerate(models):
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, float(value))
+
+    def write(target: Path, model: LanguageModel) -> None:
+        with durable_folder(target, overwrite=True) as draft:
+            save_model(model, draft, generation=None, tokenizer_files={"tokenizer.json": b"{}"}, shard_bytes=500)
+
+    outcomes = set()
+    write(tmp_path / "counted", models[0])
+    with Faults(lambda count, name: None) as faults:
+        write(tmp_path / "counted", models[1])
+    for at in range(1, faults.count + 1):
+        write(tmp_path / "out", models[0])
+        with Faults(fail(at, (errno.ENOSPC, errno.EIO)[at % 2])):
+            failure = outcome(lambda target: write(target, models[1]), tmp_path / "out")
+        done = failure is None or isinstance(failure, DurabilityUncertain)
+        outcomes.add(type(failure))
+        verify(tmp_path / "out", hashes=True)
+        found = load_model(open_folder(tmp_path / "out")).state_dict()
+        assert all((tensor == float(done)).all() for tensor in found.values()), f"operation {at}"
+    assert outcomes >= {type(None), NotCommitted, DurabilityUncertain}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -172,13 +224,8 @@ def test_a_disk_that_stays_broken_from_any_operation_on(tmp_path: Path, scenario
         home.mkdir()
         prepare(home)
         with Faults(fail(at, errno.EIO, for_ever=True)):
-            try:
-                write(home / "out")
-                done = True
-            except (NotCommitted, InputError):
-                done = False
-            except DurabilityUncertain:
-                done = True
+            failure = outcome(write, home / "out")
+        done = failure is None or isinstance(failure, DurabilityUncertain)
         sweep(home / "out")
         assert read(home / "out") == (after if done else before), f"from operation {at} on"
         assert {path.name for path in home.iterdir()} <= {"out"}
@@ -207,7 +254,7 @@ def test_a_kill_at_every_operation(tmp_path: Path, scenario: str) -> None:
     command = [sys.executable, __file__, str(tmp_path), scenario]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 20
+    assert int(done.stdout) >= 10
 
 
 def test_two_writers_of_a_new_folder(tmp_path: Path) -> None:
@@ -267,7 +314,8 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "nothing was written" in done.stdout and "Raise the limit" in done.stdout
+    assert "nothing was written" in done.stdout
+    assert "Raise the limit" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,7 +350,7 @@ def test_a_folder_without_manifest_and_a_manifest_without_files(tmp_path: Path) 
 
 
 def fill(home: str) -> None:
-    """Writes 3 MiB where a file may have 1 MiB."""
+    """Writes 1.5 MiB where a file may have 1 MiB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
     try:
         write_folder(Path(home) / "out", NEW, overwrite=False)
@@ -311,31 +359,31 @@ def fill(home: str) -> None:
 
 
 def kill_at_every_operation(root: Path, scenario: str) -> int:
-    """Kills a writer before and behind each operation; the folder is the old or the new, and the next write works."""
+    """Kills a writer before each operation; the folder is the old or the new, and the next write works."""
+    os.fsync = no_sync
     if scenario == "aside":
         durable._exchange = without_exchange
     prepare, write, read, before, after = SCENARIOS[scenario]
     operations = count_operations(root / "0", scenario)
-    for number in range(2 * operations):
-        home = root / str(number + 1)
+    for number in range(1, operations + 1):
+        home = root / str(number)
         home.mkdir()
         prepare(home)
         child = os.fork()
         if child == 0:
-            at, is_behind = number // 2 + 1, number % 2
 
-            def kill(count: int, name: str, at: int = at) -> None:
+            def kill(count: int, name: str, at: int = number) -> None:
                 if count == at:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            with Faults(*((lambda count, name: None, kill) if is_behind else (kill,))):
+            with Faults(kill):
                 write(home / "out")
             os._exit(1)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         if scenario == "aside":
             sweep(home / "out")  # gives an old folder its name back, if the kill came between the two renames
         found = read(home / "out")
-        assert found in (before, after), f"operation {number // 2 + 1}"
+        assert found in (before, after), f"operation {number}"
         sweep(home / "out")
         assert [path.name for path in home.iterdir()] == (["out"] if found is not None else []), number
         if scenario in ("overwrite", "aside", "file") or found is None:

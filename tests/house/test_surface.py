@@ -36,8 +36,9 @@ def signature(thing: object) -> str:
     """Parameter names and kinds, without types: those are pyright's affair."""
     if isinstance(thing, type):
         return ""
-    parameters = inspect.signature(thing).parameters.values()  # type: ignore[arg-type]
-    return "(" + ", ".join(str(p.replace(annotation=p.empty)) for p in parameters) + ")"
+    full = inspect.signature(thing)  # type: ignore[arg-type]
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in full.parameters.values()]
+    return str(inspect.Signature(bare))
 
 
 def test_the_surface_is_what_was_stored() -> None:

@@ -1,5 +1,6 @@
 """Streamed text adds up to the whole, and no piece holds half a character."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,6 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 def words() -> Tokenizer:
     """A WordPiece vocabulary, whose decoder puts spaces between words."""
-    import json
-
     vocabulary = {"[UNK]": 0, "once": 1, "up": 2, "##on": 3, "a": 4, ".": 5, "'": 6, "##s": 7}
     document = {
         "version": "1.0",
@@ -49,14 +48,14 @@ def streamed(tokenizer: Tokenizer, ids: list[int], before: list[int]) -> list[st
     return [*(stream.push(i) for i in ids), stream.finish()]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_any_ids_add_up_to_their_decoding(tokenizer: Tokenizer, data: st.DataObject) -> None:
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab + 3), max_size=30))
     assert "".join(streamed(tokenizer, ids, [])) == tokenizer.decode(ids)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(first=WORDS, second=WORDS)
 def test_text_behind_a_prompt_is_what_the_whole_adds(tokenizer: Tokenizer, first: list[str], second: list[str]) -> None:
     prompt, new = tokenizer.encode("".join(first)), tokenizer.encode("".join(second))
@@ -87,6 +86,6 @@ def test_the_space_before_the_first_new_word_stays(data_folder: Path) -> None:
 def test_half_a_character_at_the_end_becomes_the_replacement_character(data_folder: Path) -> None:
     for place in ("tok_gpt2", "stories260K/hf"):
         tokenizer = Tokenizer.read(data_folder / place)
-        ids = tokenizer.encode("a中")[:-1]
+        ids = tokenizer.encode("a👩")[:-1]
         assert "".join(streamed(tokenizer, ids, [])) == tokenizer.decode(ids)
         assert "\ufffd" in tokenizer.decode(ids)

@@ -11,7 +11,7 @@ from lamoid.weighing.sum import weighted_sum
 def linear(members: Sequence[Tensor], weights: Sequence[float], out: Tensor) -> Tensor:
     """Average one stretch of the members' parameters into ``out``; the weights come to 1.
 
-    Equal members give that member bit for bit: sums of at most 32 bits are computed wider, so only float64 needs asking.
+    Equal members give that member bit for bit: what has at most 32 bits is summed wider, so only float64 needs asking.
     """
     if out.dtype == torch.float64 and all(torch.equal(members[0], member) for member in members[1:]):
         return out.copy_(members[0])

@@ -1,0 +1,97 @@
+"""The demo, and the tutorial's first page: from text to a fused model that writes, in seven steps.
+
+Read it from top to bottom: every step is one call that you can make yourself, in Python or on the command line.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from lamoid.recipes.demo_report import Demo, Sample, judge, peak_bytes, save
+from lamoid.recipes.demo_text import DOMAINS, clear, gather, write
+from lamoid.recipes.fuse import fuse
+from lamoid.recipes.prepare import prepare
+from lamoid.recipes.progress import Progress
+from lamoid.recipes.tokenizer import tokenizer
+from lamoid.recipes.train import train
+from lamoid.verbs.llama import load
+
+SHAPE = {"family": "llama", "width": 128, "layers": 4, "heads": 4, "kv_heads": 2, "context": 128}
+PROMPTS = ('The "with" statement', "Return the number of", "def __init__(self,")
+
+
+def demo(
+    *,
+    out: Annotated[Path, "Folder for everything that the demo makes."] = Path("lamoid-demo"),
+    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 450,
+    text: Annotated[int, "Characters of text a domain, at most."] = 1_000_000,
+    seed: Annotated[int, "The same seed gives the same table."] = 0,
+    device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
+    overwrite: Annotated[bool, "Replace the folder of an earlier demo."] = False,
+    progress: Progress | None = None,
+) -> Demo:
+    """Trains a base model and three experts on Python's own documentation and code, fuses and compares them."""
+    began = time.perf_counter()
+    out = clear(Path(out), overwrite=overwrite)
+    tell = progress.say if progress is not None else lambda line: None
+
+    tell("1. Text: what Python's standard library says of itself, in three domains.")
+    write(gather(text), out / "text")
+    files = {domain: [str(out / "text" / f"{domain}-train.jsonl")] for domain in DOMAINS}
+    files["mixed"] = [str(out / "text" / f"{domain}-train.jsonl") for domain in DOMAINS]
+
+    tell("2. A tokenizer, learnt from the training text, and that text as tokens.")
+    tokenizer(files["mixed"], out=out / "tokenizer", vocab=1024, progress=progress)
+    for name in files:
+        prepare(files[name], tokenizer=out / "tokenizer", out=out / "shards" / name, progress=progress)
+
+    tell("3. A base model, trained on all three domains.")
+    recipe = training_recipe(SHAPE, out / "shards" / "mixed", steps, seed, device)
+    base = train(recipe, out=out / "base", progress=progress).model
+
+    tell("4. One expert a domain: each goes on from the base with text of its own.")
+    experts = []
+    for domain in DOMAINS:
+        recipe = training_recipe({"from": base}, out / "shards" / domain, steps // 3, seed, device)
+        experts.append(train(recipe, out=out / domain, progress=progress).model)
+
+    tell("5. The experts fused: the lower an expert's measured loss, the higher its weight.")
+    mixed = out / "text" / "mixed-weigh.jsonl"
+    fused = out / "fused"
+    fusion = fuse(experts, on=mixed, out=fused, base=Path(base), device=device, seed=seed, progress=progress)
+
+    tell("6. All of them judged on text of each domain that none has seen.")
+    models = [base, *experts, str(fused)]
+    judged = judge(models, out / "text", device=device, seed=seed, progress=progress)
+
+    tell("7. A few lines from each.")
+    samples = []
+    for model in models:
+        llama = load(model, device=device)
+        written = llama.generate(PROMPTS, max_tokens=24, temperature=0.7, top_k=40, seed=seed)
+        samples += [Sample(model, prompt, each) for prompt, each in zip(PROMPTS, written, strict=True)]
+
+    go_on = [
+        f'lamoid generate {fused} --prompt "def main(" --max-tokens 100 --temperature 0.7 --seed 1',
+        f"lamoid fuse {' '.join(experts)} --on {mixed} --out {out / 'sharper'} --tau 0.1 --base {base}",
+        f"lamoid evaluate {base} {fused} --on {out / 'text' / 'code-judge.jsonl'}",
+        f"lamoid info {fused}",
+    ]
+    seconds = time.perf_counter() - began
+    return save(Demo(str(out), seed, models, judged, fusion, samples, seconds, peak_bytes(), go_on))
+
+
+def training_recipe(model: dict[str, Any], shards: Path, steps: int, seed: int, device: str) -> dict[str, Any]:
+    """What a recipe in TOML would say; an expert goes on from a trained model, so it takes smaller steps."""
+    is_new = "from" not in model
+    recipe = {
+        "model": model,
+        "data": {"train": str(shards)},
+        "training": {"steps": steps, "batch": 16},
+        "optimizer": {"kind": "muon", "rate": 0.02 if is_new else 0.01, "rest": {"rate": 0.004 if is_new else 0.002}},
+        "schedule": {"warmup": min(20, steps // 4)},
+        "checkpoint": {"every": 0},
+        "seed": seed,
+        "device": device,
+    }
+    return {**recipe, "tokenizer": {"from": str(shards)}} if is_new else recipe

@@ -1,0 +1,120 @@
+"""What the demo came to: as a table, as JSON and as a picture."""
+
+import io
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from lamoid.evaluation.picture import COLOURS, can_draw
+from lamoid.evaluation.text_table import build_table, show, table_lines
+from lamoid.recipes.demo_text import DOMAINS
+from lamoid.recipes.evaluate import Evaluation, evaluate
+from lamoid.recipes.fusion_result import Fusion
+from lamoid.recipes.progress import Progress
+from lamoid.weights.durable import durable_file
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What a model wrote behind a prompt."""
+
+    model: str
+    prompt: str
+    text: str
+
+
+class Demo(msgspec.Struct, frozen=True):
+    """The base, an expert a domain and the fused model, in this order, on held-out text of each domain."""
+
+    out: str
+    seed: int
+    models: list[str]
+    judged: dict[str, Evaluation]
+    fusion: Fusion
+    samples: list[Sample]
+    seconds: float
+    peak_bytes: int
+    go_on: list[str]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table: a model's name, its weight in the fusion, bits a byte in each domain and their mean."""
+        weights = {member.path: member.weight for member in self.fusion.members}
+        rows = []
+        for index, model in enumerate(self.models):
+            found = [self.judged[domain].models[index] for domain in DOMAINS]
+            cells = [show(each.bits_per_byte, each.bits_per_byte_interval, 3) for each in found]
+            mean = sum(each.bits_per_byte for each in found) / len(found)
+            rows.append((_name(model), show(weights.get(model), digits=3), *cells, show(mean, digits=3)))
+        return rows
+
+    def render(self) -> RenderableType:
+        """Build the table, what the fusion says of itself, a few written lines, and how to go on."""
+        title = "Bits a byte on held-out text (lower is better), 95 % intervals in brackets"
+        table = build_table(title, ("model", "weight", *DOMAINS, "mean"), self.rows())
+        text = [*self.fusion.notes, "", "What they write:"]
+        text += [f"  {_name(each.model):<11} {each.prompt!r} -> {each.text!r}" for each in self.samples]
+        text += ["", f"All of it lies in {self.out}; {self.seconds:.0f} s, {self.peak_bytes / 1e9:.1f} GB at most."]
+        text += ["Go on:", *(f"  {line}" for line in self.go_on)]
+        return Group(table, *(Text(line) for line in text))
+
+    def lines(self) -> list[str]:
+        """Write the same as plain text."""
+        return table_lines(self.render())
+
+
+def judge(
+    models: Sequence[str], texts: Path, *, device: str, seed: int, progress: Progress | None
+) -> dict[str, Evaluation]:
+    """Measure all models on the judging text of each domain."""
+    return {
+        domain: evaluate(models, on=texts / f"{domain}-judge.jsonl", device=device, seed=seed, progress=progress)
+        for domain in DOMAINS
+    }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held at a time."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def save(demo: Demo) -> Demo:
+    """Write demo.json and, where matplotlib is, demo.png."""
+    out = Path(demo.out)
+    durable_file(out / "demo.json", msgspec.json.format(msgspec.json.encode(demo), indent=1) + b"\n")
+    if can_draw():
+        durable_file(out / "demo.png", _draw(demo))
+    return demo
+
+
+def _draw(demo: Demo) -> bytes:
+    """One panel a domain, one line a model: a dot at its bits a byte, a bar over the interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12.0, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    names = [_name(model) for model in demo.models]
+    panels = figure.subplots(1, len(DOMAINS), sharey=True)
+    for panel, domain in zip(panels, DOMAINS, strict=True):
+        for place, model in enumerate(demo.judged[domain].models):
+            colour = COLOURS.get(names[place], COLOURS["member"])
+            panel.plot(model.bits_per_byte_interval, (place, place), color=colour, linewidth=3, alpha=0.45)
+            panel.plot((model.bits_per_byte,), (place,), "o", color=colour)
+        panel.set_title(f"on {domain}")
+        panel.set_xlabel("bits a byte, lower is better")
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _name(model: str) -> str:
+    path = Path(model)
+    return path.parent.name if path.name == "model" else path.name

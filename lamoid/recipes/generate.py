@@ -1,0 +1,114 @@
+"""Lets a model go on with texts, and shows them while they are written."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from lamoid.errors import InputError
+from lamoid.inference.engine import collect
+from lamoid.inference.request import Piece, Reason, Settings
+from lamoid.verbs.llama import load
+
+MOST_PROMPT_BYTES = 64 * 2**20
+
+
+class Written(msgspec.Struct, frozen=True):
+    """One text: tokens are counted with the start token before and the end token behind them."""
+
+    prompt: str
+    text: str
+    prompt_tokens: int
+    tokens: int
+    finish: Reason
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """All texts; ``tokens_per_second`` counts written tokens from the first step, which reads the prompts, on."""
+
+    model: str
+    texts: list[Written]
+    seconds: float
+    tokens_per_second: float
+
+    def lines(self) -> list[str]:
+        """Give nothing but the last line's end: the texts were shown while they were written."""
+        return [""]
+
+
+def generate(
+    model: Annotated[Path, "Model folder."],
+    *,
+    prompt: Annotated[Sequence[str], "Text to go on with; may be repeated. Without any, a text from its start."] = (),
+    prompt_file: Annotated[Sequence[Path], "File whose whole text is a prompt, its last line end aside."] = (),
+    max_tokens: Annotated[int, "Tokens to write at most."] = 256,
+    temperature: Annotated[float, "0 takes the likeliest token, 1 draws by the model's odds."] = 0.0,
+    top_k: Annotated[int, "Draw from the k likeliest tokens; 0 from all."] = 0,
+    top_p: Annotated[float, "Draw from the likeliest tokens that hold this share of the odds."] = 1.0,
+    min_p: Annotated[float, "Draw from tokens of at least this share of the likeliest one's odds."] = 0.0,
+    repetition_penalty: Annotated[float, "Above 1, tokens that were there become less likely."] = 1.0,
+    seed: Annotated[int, "The same seed gives the same text."] = 0,
+    stop: Annotated[Sequence[str], "End before this text; may be repeated."] = (),
+    device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
+    dtype: Annotated[str | None, "Compute in float32, bfloat16 or float16 instead of the stored dtype."] = None,
+) -> Generation:
+    """Continue every prompt and write the continuations to standard output while they come.
+
+    Raises ``InputError`` for a setting, a file or a prompt that cannot be used, before anything is written.
+    """
+    settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, tuple(stop))
+    prompts = [*prompt, *(_read_prompt(path) for path in prompt_file)] or [""]
+    llama = load(model, device=device, dtype=dtype)
+    began = time.perf_counter()
+    done = collect(_show(llama.write(prompts, settings), prompts), len(prompts))
+    seconds = time.perf_counter() - began
+    texts = [
+        Written(prompt, text.text, len(llama.tokenizer.prompt(prompt)), len(text.ids), text.reason)
+        for prompt, text in zip(prompts, done, strict=True)
+    ]
+    return Generation(str(model), texts, seconds, sum(text.tokens for text in texts) / max(seconds, 1e-9))
+
+
+def _show(pieces: Iterator[Piece], prompts: Sequence[str]) -> Iterator[Piece]:
+    """Pass the pieces on and print them: one text after the other, each behind its prompt's line if there are several.
+
+    Texts are written side by side; the one that is printed comes as it is written, those behind it wait.
+    """
+    waiting = [""] * len(prompts)
+    is_done = [False] * len(prompts)
+    shown = 0
+    _print(_heading(prompts, 0))
+    for piece in pieces:
+        waiting[piece.row] += piece.text
+        is_done[piece.row] = piece.reason is not None
+        if piece.row == shown:
+            _print(waiting[shown])
+            waiting[shown] = ""
+            while is_done[shown] and shown + 1 < len(prompts):
+                shown += 1
+                _print("\n\n" + _heading(prompts, shown) + waiting[shown])
+                waiting[shown] = ""
+        yield piece
+
+
+def _heading(prompts: Sequence[str], row: int) -> str:
+    return f"== {prompts[row]!r}\n" if len(prompts) > 1 else ""
+
+
+def _print(text: str) -> None:
+    if text:
+        print(text, end="", flush=True)
+
+
+def _read_prompt(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_PROMPT_BYTES:
+            raise InputError(path, f"is larger than {MOST_PROMPT_BYTES} bytes", "give a shorter prompt")
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}", "name a readable text file") from error
+    return text.removesuffix("\n")

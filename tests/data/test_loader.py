@@ -1,0 +1,144 @@
+"""The order is a seeded one, every token is met, and a position goes on where it was taken."""
+
+import itertools
+import json
+
+import pytest
+import torch
+
+from lamoid.assembly.likelihood import IGNORED
+from lamoid.data.loader import Loader, TrainingBatch, sequential
+from lamoid.data.shards import Shards, open_shards
+from lamoid.errors import InputError
+from lamoid.recipes.prepare import prepare
+from lamoid.text.training import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    """Ten documents in which no character comes twice, so that any window's place is known from its first ones."""
+    characters = "".join(chr(0x4E00 + k) for k in range(500))
+    folder = tmp_path_factory.mktemp("loader")
+    for name, data in train_tokenizer([characters], kind="characters", closed=True).files().items():
+        (folder / name).write_bytes(data)
+    (folder / "in.jsonl").write_text(
+        "\n".join(json.dumps({"text": characters[a:b]}) for a, b in itertools.pairwise([0, 5, *range(19, 500, 50)]))
+    )
+    prepare([str(folder / "in.jsonl")], tokenizer=folder, out=folder / "out", shard_tokens=64)
+    return open_shards(folder / "out")
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    folder = tmp_path_factory.mktemp("single")
+    for name, data in train_tokenizer(["abc \n"], kind="characters", closed=True).files().items():
+        (folder / name).write_bytes(data)
+    (folder / "in.txt").write_text("abc bca\n" * 12 + "a")
+    prepare([str(folder / "in.txt")], tokenizer=folder, out=folder / "out")
+    return open_shards(folder / "out")
+
+
+def take(loader: Loader, count: int) -> list[TrainingBatch]:
+    return list(itertools.islice(loader, count))
+
+
+def are_equal(first: list[TrainingBatch], second: list[TrainingBatch]) -> bool:
+    return all(
+        torch.equal(a.batch.ids, b.batch.ids) and torch.equal(a.targets, b.targets)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_targets_are_successors_within_a_document(shards: Shards) -> None:
+    whole, documents = shards.window(0, len(shards))
+    starts = set(shards.starts.tolist())
+    for batch in take(Loader(shards, context=16, batch=4, seed=1), 20):
+        segments = batch.batch.segments
+        for row in range(4):
+            begin = next(
+                b for b in range(len(whole) - 16) if whole[b : b + 16].tolist() == batch.batch.ids[row].tolist()
+            )
+            expected = [IGNORED if t in starts else int(whole[t]) for t in range(begin + 1, begin + 17)]
+            assert batch.targets[row].tolist() == expected
+            numbers = documents[begin : begin + 16] - documents[begin] + 1
+            assert segments is None or segments[row].tolist() == numbers.tolist()
+            assert segments is not None or set(numbers) == {1}
+
+
+def test_an_epoch_meets_every_window_once_and_epochs_differ(single: Shards) -> None:
+    loader = Loader(single, context=8, batch=1, seed=3)
+    orders, offsets = [], []
+    for epoch in range(6):
+        size = loader._order.size
+        offsets.append(loader._offset)
+        orders.append([loader._order[i] for i in range(size)])
+        assert sorted(orders[-1]) == list(range(size))
+        assert loader._offset + size * 8 + 1 <= len(single) < loader._offset + (size + 1) * 8 + 1
+        take(loader, size)
+        assert loader.position == {"epoch": epoch, "index": size}
+        next(loader)
+        loader = Loader(single, context=8, batch=1, seed=3, position={"epoch": epoch + 1, "index": 0})
+    assert len(set(offsets)) > 1
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_one_document_needs_no_segments(single: Shards) -> None:
+    assert all(b.batch.segments is None for b in take(Loader(single, context=8, batch=4, seed=0), 10))
+
+
+@pytest.mark.parametrize("taken", [0, 1, 7, 40])
+def test_a_position_goes_on_bit_for_bit(shards: Shards, taken: int) -> None:
+    loader = Loader(shards, context=10, batch=6, seed=5)
+    take(loader, taken)
+    position = json.loads(json.dumps(loader.position))
+    again = Loader(shards, context=10, batch=6, seed=5, position=position)
+    assert are_equal(take(loader, 30), take(again, 30))
+
+
+def test_ranks_share_the_global_batch(shards: Shards) -> None:
+    whole = take(Loader(shards, context=10, batch=6, seed=5), 12)
+    for ranks in (2, 3, 6):
+        slices = [take(Loader(shards, context=10, batch=6, seed=5, rank=r, ranks=ranks), 12) for r in range(ranks)]
+        for k, batch in enumerate(whole):
+            assert torch.equal(torch.cat([s[k].batch.ids for s in slices]), batch.batch.ids)
+            assert torch.equal(torch.cat([s[k].targets for s in slices]), batch.targets)
+
+
+def test_the_seed_decides(shards: Shards) -> None:
+    first, same, other = (take(Loader(shards, context=10, batch=6, seed=s), 5) for s in (1, 1, 2))
+    assert are_equal(first, same)
+    assert not are_equal(first, other)
+
+
+@pytest.mark.parametrize("context", [1, 7, 64, 1000])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_validation_scores_each_target_once(shards: Shards, context: int, batch: int) -> None:
+    whole, _ = shards.window(0, len(shards))
+    starts = set(shards.starts.tolist())
+    ids, targets = [], []
+    for b in sequential(shards, context=context, batch=batch):
+        real = torch.ones_like(b.batch.ids, dtype=torch.bool) if b.batch.segments is None else b.batch.segments > 0
+        assert bool((b.targets[~real] == IGNORED).all())
+        ids += b.batch.ids[real].tolist()
+        targets += b.targets[real].tolist()
+    assert ids == whole[:-1].tolist()
+    assert targets == [IGNORED if k in starts else int(whole[k]) for k in range(1, len(whole))]
+
+
+def test_what_cannot_be_loaded_is_refused(single: Shards) -> None:
+    good = {"context": 8, "batch": 4, "seed": 0}
+    for change, match in [
+        ({"context": 0}, "must be 1 or more"),
+        ({"batch": 0}, "must be 1 or more"),
+        ({"context": len(single)}, "prepare more text"),
+        ({"ranks": 3}, "do not part evenly"),
+        ({"rank": 2, "ranks": 2}, "do not part evenly"),
+        ({"position": {"epoch": 0}}, "not an epoch and an index"),
+        ({"position": {"epoch": 0, "index": -1}}, "not an epoch and an index"),
+        ({"position": {"epoch": 0, "index": True}}, "not an epoch and an index"),
+        ({"position": {"epoch": 0, "index": 10**9}}, "use the data it was saved for"),
+        ({"position": []}, "not an epoch and an index"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            Loader(single, **(good | change))
+    assert len(take(Loader(single, context=len(single) - 1, batch=2, seed=0), 3)) == 3

@@ -1,0 +1,23 @@
+"""The ready recipes on the text they are made for: they run, and start and size are as they say.
+
+How far they come in all their steps is measured by running them whole; the figures stand in docs/curves.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from lamoid.recipes.train import train
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_an_example_recipe_begins_to_learn_shakespeare(path: Path, data_folder: Path, tmp_path: Path) -> None:
+    text = f"data.train={data_folder / 'tinyshakespeare' / 'input.txt'}"
+    short = ["training.steps=20", "schedule.warmup=5", "data.hold_out=0.005", "log.every=1", "log.tensorboard=false"]
+    result = train(path, out=tmp_path / "run", set=[text, *short])
+    assert result.parameters <= 820_000
+    assert result.validation_loss is not None
+    assert result.validation_loss < math.log(66) - 0.5  # 66 equally likely tokens are where it starts

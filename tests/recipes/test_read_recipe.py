@@ -1,0 +1,134 @@
+"""Recipes: every error names its key as a dotted path, overrides reach everywhere, the written form reads back."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from lamoid.errors import InputError
+from lamoid.recipes.read_recipe import read_recipe, recipe_tree
+from lamoid.recipes.training_recipe import BytesTokenizer, FolderModel, ShapeModel
+from lamoid.training.optimizers import AdamWSpec, MuonSpec
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
+
+
+def make(**tables: object) -> dict:
+    return {
+        "model": {"width": 16},
+        "tokenizer": {"kind": "bytes", "vocab": 300},
+        "data": {"train": "a.txt"},
+        "training": {"steps": 10},
+        **tables,
+    }
+
+
+def test_defaults_and_choices() -> None:
+    recipe = read_recipe(make())
+    assert isinstance(recipe.model, ShapeModel)
+    assert recipe.tokenizer == BytesTokenizer(vocab=300)
+    assert recipe.optimizer == AdamWSpec()
+    assert recipe.data.train == (str(Path("a.txt").resolve()),)
+    muon = read_recipe(make(optimizer={"kind": "muon", "rest": {"rate": 0.003}})).optimizer
+    assert muon == MuonSpec(rest=AdamWSpec(rate=0.003))
+    tree = make(model={"from": "there"})
+    del tree["tokenizer"]
+    assert read_recipe(tree).model == FolderModel(from_=str(Path("there").resolve()))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_written_recipe_reads_back_equal(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(tomli_w.dumps(recipe_tree(recipe)))
+    assert read_recipe(copy) == recipe
+    assert read_recipe(recipe) == recipe
+
+
+def test_paths_in_a_file_are_taken_from_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(tomli_w.dumps(make(data={"train": ["a.txt", "/b/c.txt"], "validation": "../v.txt"})))
+    data = read_recipe(path).data
+    assert data.train == (str(tmp_path / "a.txt"), "/b/c.txt")
+    assert data.validation == (str(tmp_path.parent / "v.txt"),)
+    assert read_recipe(path, ["data.train=x.txt"]).data.train == (str(Path("x.txt").resolve()),)
+
+
+def test_overrides_are_toml_values_or_texts() -> None:
+    overrides = [
+        "optimizer.rate=1e-4",
+        "schedule.decay=linear",
+        "evaluation.keep_best=true",
+        "optimizer.betas=[0, 0.5]",
+    ]
+    recipe = read_recipe(make(), overrides)
+    assert recipe.optimizer == AdamWSpec(rate=1e-4, betas=(0.0, 0.5))
+    assert recipe.schedule.decay == "linear"
+    assert recipe.evaluation.keep_best
+    assert read_recipe(recipe, ["seed=5"]).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.rate=1", "recipe: optimiser: is no key .* perhaps you mean optimizer"),
+        ("optimizer.rat=1", "recipe: optimizer.rat: is no key .* perhaps you mean optimizer.rate"),
+        ("steps=5", "recipe: steps: is no key .* perhaps you mean training.steps"),
+        ("model.layer=3", "recipe: model.layer: .* perhaps you mean model.layers"),
+        ("zzz=1", "recipe: zzz: .* known here: checkpoint, data"),
+        ("optimizer.rate=0", "recipe: optimizer.rate: is 0"),
+        ("optimizer.rate=-1", "recipe: optimizer.rate: is -1"),
+        ("optimizer.rate=nan", "recipe: optimizer.rate: is nan"),
+        ("optimizer.betas=[0.9, 1.0]", "recipe: optimizer.betas: is 1"),
+        ("training.steps=0", "recipe: training.steps: is 0, must lie from 1"),
+        ("training.steps=many", "recipe: training.steps: expected `int`"),
+        ("training.batch=0", "recipe: training.batch: is 0"),
+        ("training.accumulation=1.5", "recipe: training.accumulation: expected `int`"),
+        ("training.clip=inf", "recipe: training.clip: is inf"),
+        ("schedule.warmup=10", "recipe: schedule.warmup: is 10, not less than training.steps 10"),
+        ("model.family=bert", "recipe: model.family: .* choose one of gpt2, llama"),
+        ("tokenizer.kind=words", "recipe: tokenizer.kind: .* choose one of bytes, characters, folder"),
+        ("checkpoint.keep=1", "recipe: checkpoint.keep: is 1, must lie from 2"),
+        ("data.hold_out=1", "recipe: data.hold_out: is 1"),
+        ("data.train=[]", "recipe: data.train: is empty"),
+        ("device=tpu", "recipe: device: is 'tpu'"),
+        ("precision=float16", "recipe: precision: .* choose one of bfloat16, float32"),
+        ('model={from = "x"}', "recipe: tokenizer: is given, but a model to go on from brings its own"),
+        ("seed", "--set seed: is not of the form"),
+        ("training.steps.x=1", "--set training.steps.x=1: goes through 'steps'"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_recipe(make(), [override])
+
+
+def test_missing_tables_are_named() -> None:
+    for table in ("model", "data", "training"):
+        tree = make()
+        del tree[table]
+        with pytest.raises(InputError, match=f"recipe: {table}: is missing"):
+            read_recipe(tree)
+    with pytest.raises(InputError, match=r"tokenizer.kind: is missing.* bytes, characters, folder"):
+        read_recipe(make(tokenizer={"vocab": 300}))
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing.toml: No such file"):
+        read_recipe(tmp_path / "nothing.toml")
+    with pytest.raises(InputError, match="Is a directory"):
+        read_recipe(tmp_path)
+    path = tmp_path / "recipe.toml"
+    for data in (b"[model", b"\xff\xfe", b"a = 1\na = 2"):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"recipe.toml: is not TOML"):
+            read_recipe(path)
+    path.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(InputError, match="is larger than"):
+        read_recipe(path)
+
+
+def test_the_examples_are_what_they_say() -> None:
+    for path in EXAMPLES.glob("*.toml"):
+        assert tomllib.loads(path.read_text())["training"]["steps"] == 2000

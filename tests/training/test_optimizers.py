@@ -1,0 +1,116 @@
+"""Optimisers: which parameter falls under which rule, and states that come back bit for bit."""
+
+import copy
+
+import pytest
+import torch
+
+from lamoid.assembly.families.shape import Shape
+from lamoid.assembly.initialise import initialise
+from lamoid.assembly.model import LanguageModel
+from lamoid.errors import InputError
+from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec, group_of
+
+SPECS = [AdamWSpec(rate=0.01), MuonSpec(rate=0.02), MuonSpec(scale="adamw", rest=AdamWSpec(rate=0.003))]
+
+
+def make_model(family: str = "llama") -> LanguageModel:
+    model = LanguageModel(Shape(family=family, width=16, layers=2, heads=2, context=8).spec(11))  # type: ignore[arg-type]
+    initialise(model, 3)
+    return model
+
+
+def give_gradients(model: LanguageModel, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_groups_by_path() -> None:
+    groups: dict[str, set[str]] = {}
+    for path, parameter in make_model("gpt2").named_parameters():
+        groups.setdefault(group_of(path, parameter), set()).add(path)
+    assert groups["tables"] == {"embedding.tokens.weight", "embedding.positions.weight"}
+    assert all(path.startswith("blocks.") and path.endswith(".weight") for path in groups["block_matrices"])
+    assert {"norm.weight", "norm.bias", "blocks.0.mixer.query.bias"} <= groups["vectors"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_parameter_is_changed_once(spec: OptimizerSpec) -> None:
+    model = make_model("gpt2")
+    optimizer = spec.build(model)
+    assert sorted(map(id, optimizer.parameters)) == sorted(map(id, model.parameters()))
+    before = copy.deepcopy(model.state_dict())
+    give_gradients(model, 1)
+    optimizer.step()
+    assert all(not torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_decay_shrinks_matrices_only(spec: OptimizerSpec) -> None:
+    model = make_model()
+    before = copy.deepcopy(model.state_dict())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    spec.build(model).step()
+    for name, value in model.state_dict().items():
+        ratio = (value / before[name]).mean().item()
+        assert ratio == 1.0 if value.ndim == 1 else 0.99 < ratio < 1.0, name
+
+
+def test_muon_steps_by_an_orthogonal_matrix_scaled_by_shape() -> None:
+    model = make_model()
+    optimizer = MuonSpec(rate=0.02, weight_decay=0.0).build(model)
+    name, parameter = next((n, p) for n, p in model.named_parameters() if n == "blocks.0.mixer.query.weight")
+    before = parameter.detach().clone()
+    give_gradients(model, 1)
+    optimizer.step()
+    singular = torch.linalg.svdvals((before - parameter.detach()) / 0.02)
+    assert 0.6 < singular.min() < singular.max() < 1.3, name  # five Newton-Schulz steps end near 1, not at it
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_saved_state_goes_on_bit_for_bit(spec: OptimizerSpec) -> None:
+    model = make_model()
+    optimizer = spec.build(model)
+    for seed in range(3):
+        give_gradients(model, seed)
+        optimizer.set_share(0.5)
+        optimizer.step()
+    twin = make_model()
+    twin.load_state_dict(model.state_dict())
+    other = spec.build(twin)
+    other.load({name: value.clone() for name, value in optimizer.tensors().items()})
+    for seed in range(3, 6):
+        for one, its in ((model, optimizer), (twin, other)):
+            give_gradients(one, seed)
+            its.set_share(0.25)
+            its.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(torch.equal(value, other.tensors()[name]) for name, value in optimizer.tensors().items())
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"blocks\.9"):
+        AdamWSpec().build(make_model()).load({"exp_avg/blocks.9.x": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("spec", "bad"),
+    [
+        (AdamWSpec, {"rate": 0.0}),
+        (AdamWSpec, {"rate": -1.0}),
+        (AdamWSpec, {"rate": float("nan")}),
+        (AdamWSpec, {"rate": float("inf")}),
+        (AdamWSpec, {"epsilon": 0.0}),
+        (AdamWSpec, {"betas": (0.9, 1.0)}),
+        (AdamWSpec, {"weight_decay": -0.1}),
+        (MuonSpec, {"rate": 0.0}),
+        (MuonSpec, {"momentum": 1.0}),
+        (MuonSpec, {"weight_decay": float("nan")}),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(spec: type, bad: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        spec(**bad)
