@@ -129,7 +129,8 @@ def measure(layers: int, turns: int, count: int) -> dict[str, object]:
     for _ in range(turns + 1):
         ours, theirs = time_ours(model, prompt, count), time_peer(peer, prompt, count)
         rounds.append((ours, theirs, time_products(model), time_reading(model)))
-    same = next((n for n, (a, b) in enumerate(zip(ours[0], theirs[0], strict=True)) if a != b), count)
+    pairs = zip(rounds[0][0][0], rounds[0][1][0], strict=True)
+    same = next((place for place, (one, other) in enumerate(pairs) if one != other), count)
     rounds = rounds[1:]
     first, first_peer = (statistics.median(turn[side][1] for turn in rounds) for side in (0, 1))
     each, each_peer = (statistics.median(turn[side][2] for turn in rounds) for side in (0, 1))

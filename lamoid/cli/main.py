@@ -110,7 +110,8 @@ def _call(function: Callable[..., Any], values: dict[str, Any]) -> None:
     elif hasattr(result, "render"):
         import rich.console
 
-        rich.console.Console(highlight=False).print(result.render())
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+        rich.console.Console(highlight=False, width=width).print(result.render(), crop=False)
     elif result is not None:
         print(*result.lines(), sep="\n")
 

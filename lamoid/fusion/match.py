@@ -34,6 +34,11 @@ def check_tokenizers(paths: Sequence[object], tokenizers: Sequence[Tokenizer]) -
         raise InputError(path, problem, "parameters can be averaged only where every token means the same")
 
 
+def weight_names(folder: ModelFolder) -> list[str]:
+    """Name the tensors, as the files call them, that a model is made of: neither buffers nor a tied head's copy."""
+    return list(dict.fromkeys(part.theirs for part in folder.names.parts.values()))
+
+
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, str, str] | None:
     """Find the first place where two trees of dicts, lists and values differ: its path and both values."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -57,10 +62,11 @@ def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, str, 
 
 def _check_tensors(first: ModelFolder, other: ModelFolder) -> None:
     ours, theirs = first.tensors, other.tensors
-    for name in sorted({*ours, *theirs}):
+    names = [set(weight_names(folder)) for folder in (first, other)]
+    for name in sorted(names[0] | names[1]):
         culprit = f"{other.path}: tensor {name}"
-        if name not in ours or name not in theirs:
-            place, missing = (other.path, first.path) if name in theirs else (first.path, other.path)
+        if name not in names[0] or name not in names[1]:
+            place, missing = (other.path, first.path) if name in names[1] else (first.path, other.path)
             raise InputError(culprit, f"is in {place} and not in {missing}", CURE)
         for field in ("shape", "dtype"):
             here, there = getattr(ours[name], field), getattr(theirs[name], field)

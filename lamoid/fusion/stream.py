@@ -83,8 +83,9 @@ class _Buffers:
 
 
 def _writing_order(tensors: Tensors, names: Sequence[str] | None) -> list[TensorInfo]:
-    """Wide numbers first, so that each tensor is aligned in the file; then by name, the same for every first member."""
-    return sorted((tensors[name] for name in names or tensors), key=lambda info: (-info.dtype.itemsize, info.name))
+    """Wide numbers first, so that each tensor is aligned in the file; else as they lie in the file that is read."""
+    wanted = set(names or tensors)
+    return sorted((tensors[name] for name in tensors if name in wanted), key=lambda info: -info.dtype.itemsize)
 
 
 def _cut(buffer: Tensor, info: TensorInfo, count: int) -> Tensor:

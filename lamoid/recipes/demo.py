@@ -23,7 +23,7 @@ PROMPTS = ('The "with" statement', "Return the number of", "def __init__(self,")
 def demo(
     *,
     out: Annotated[Path, "Folder for everything that the demo makes."] = Path("lamoid-demo"),
-    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 450,
+    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 360,
     text: Annotated[int, "Characters of text a domain, at most."] = 1_000_000,
     seed: Annotated[int, "The same seed gives the same table."] = 0,
     device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
@@ -41,7 +41,7 @@ def demo(
     files["mixed"] = [str(out / "text" / f"{domain}-train.jsonl") for domain in DOMAINS]
 
     tell("2. A tokenizer, learnt from the training text, and that text as tokens.")
-    tokenizer(files["mixed"], out=out / "tokenizer", vocab=1024, progress=progress)
+    tokenizer(files["mixed"], out=out / "tokenizer", vocab=2048, progress=progress)
     for name in files:
         prepare(files[name], tokenizer=out / "tokenizer", out=out / "shards" / name, progress=progress)
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from lamoid.evaluation.picture import COLOURS, can_draw
 from lamoid.evaluation.text_table import build_table, show, table_lines
 from lamoid.recipes.demo_text import DOMAINS
-from lamoid.recipes.evaluate import Evaluation, evaluate
+from lamoid.recipes.evaluate import Evaluated, Evaluation, evaluate
 from lamoid.recipes.fusion_result import Fusion
 from lamoid.recipes.progress import Progress
 from lamoid.weights.durable import durable_file
@@ -46,20 +46,20 @@ class Demo(msgspec.Struct, frozen=True):
         rows = []
         for index, model in enumerate(self.models):
             found = [self.judged[domain].models[index] for domain in DOMAINS]
-            cells = [show(each.bits_per_byte, each.bits_per_byte_interval, 3) for each in found]
             mean = sum(each.bits_per_byte for each in found) / len(found)
-            rows.append((_name(model), show(weights.get(model), digits=3), *cells, show(mean, digits=3)))
+            rows.append((_name(model), show(weights.get(model), digits=3), *map(_cell, found), f"{mean:.3f}"))
         return rows
 
     def render(self) -> RenderableType:
         """Build the table, what the fusion says of itself, a few written lines, and how to go on."""
-        title = "Bits a byte on held-out text (lower is better), 95 % intervals in brackets"
+        title = "Bits a byte on held-out text (lower is better), with half the width of the 95 % interval"
         table = build_table(title, ("model", "weight", *DOMAINS, "mean"), self.rows())
-        text = [*self.fusion.notes, "", "What they write:"]
-        text += [f"  {_name(each.model):<11} {each.prompt!r} -> {each.text!r}" for each in self.samples]
-        text += ["", f"All of it lies in {self.out}; {self.seconds:.0f} s, {self.peak_bytes / 1e9:.1f} GB at most."]
-        text += ["Go on:", *(f"  {line}" for line in self.go_on)]
-        return Group(table, *(Text(line) for line in text))
+        lines = ["", "What they write:"]
+        lines += [f"  {_name(each.model):<11} {each.prompt!r} -> {each.text!r}" for each in self.samples]
+        lines += ["", f"All of it lies in {self.out}; {self.seconds:.0f} s, {self.peak_bytes / 1e9:.1f} GB at most."]
+        lines += ["Go on:", *(f"  {line}" for line in self.go_on)]
+        whole = (Text(line, no_wrap=True, overflow="ignore") for line in lines)  # a command must not be broken
+        return Group(table, *(Text(note) for note in self.fusion.notes), *whole)
 
     def lines(self) -> list[str]:
         """Write the same as plain text."""
@@ -113,6 +113,11 @@ def _draw(demo: Demo) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
     return picture.getvalue()
+
+
+def _cell(each: Evaluated) -> str:
+    low, high = each.bits_per_byte_interval
+    return f"{each.bits_per_byte:.3f} ±{(high - low) / 2:.3f}"
 
 
 def _name(model: str) -> str:

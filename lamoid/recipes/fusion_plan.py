@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamoid.errors import InputError
-from lamoid.fusion.match import check_match
+from lamoid.fusion.match import check_match, weight_names
 from lamoid.fusion.memory import block_elements, parse_memory
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import total_bytes
@@ -33,8 +33,8 @@ class Plan:
 
     @property
     def tensors(self) -> list[str]:
-        """The names, in the files, of the tensors that are fused: a tied head's copy is not among them."""
-        return list(dict.fromkeys(part.theirs for part in self.members[0].names.parts.values()))
+        """The names, in the files, of the tensors that are fused."""
+        return weight_names(self.members[0])
 
     @property
     def models(self) -> list[ModelFolder]:

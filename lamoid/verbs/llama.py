@@ -119,9 +119,9 @@ class Llama:
         call draw differently. Raises ``InputError`` naming the setting or the prompt.
         """
         settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
-        prompts = [prompt] if isinstance(prompt, str) else prompt
+        prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
         texts = [done.text for done in collect(self.write(prompts, settings), len(prompts))]
-        return texts[0] if isinstance(prompt, str) else texts
+        return texts if isinstance(prompt, list | tuple) else texts[0]
 
     def stream(
         self,

@@ -25,6 +25,7 @@ from lamoid.weights.hashed import Entry, open_hashed, write_all
 from lamoid.weights.strict_json import parse_json
 
 MANIFEST = "manifest.json"
+_CHANGED = f"Take a whole copy; if the file was changed on purpose, remove {MANIFEST}"
 _MANIFEST_LIMIT = 100 * 10**6
 
 
@@ -151,10 +152,10 @@ def verify(folder: Path, *, hashes: bool) -> None:
         with os.fdopen(descriptor, "rb") as file:
             if found != size:
                 problem = f"{found} bytes, the manifest says {size}"
-                raise InputError(folder / name, problem, "The file is damaged or changed: take a whole copy")
+                raise InputError(folder / name, problem, _CHANGED)
             if hashes and hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 problem = "its sha256 is not the one in the manifest"
-                raise InputError(folder / name, problem, "The file is damaged or changed: take a whole copy")
+                raise InputError(folder / name, problem, _CHANGED)
 
 
 def sweep(target: Path | str) -> None:

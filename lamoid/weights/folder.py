@@ -13,7 +13,7 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec
 from lamoid.errors import InputError
 from lamoid.weights.config import describe, read_description
-from lamoid.weights.durable import Draft, sweep
+from lamoid.weights.durable import MANIFEST, Draft, sweep, verify
 from lamoid.weights.names import NameMap, Part, family_renames, joined_shape, match_names
 from lamoid.weights.read import Tensors, open_tensors
 from lamoid.weights.write import SHARD_BYTES, TensorWriter
@@ -55,7 +55,8 @@ class ModelFolder:
 def open_folder(path: Path | str) -> ModelFolder:
     """Opens a model folder: config.json (transformers 4 or 5, or lamoid's own with spec.json) and safetensors.
 
-    Reads JSON and headers only. Raises InputError naming file, field or tensor for whatever does not fit.
+    Reads JSON and headers only; where there is a manifest, every size is compared with it. Raises InputError naming
+    file, field or tensor for whatever does not fit.
     """
     path = Path(path)
     if not path.exists():
@@ -68,6 +69,8 @@ def open_folder(path: Path | str) -> ModelFolder:
     description = read_description(path)
     tensors = open_tensors(path)
     names = match_names(description.family, description.spec, tensors, path)
+    if (path / MANIFEST).exists():
+        verify(path, hashes=False)
     return ModelFolder(
         path=path,
         config=description.config,

@@ -52,7 +52,7 @@ def match_names(family: Family | None, spec: ModelSpec, tensors: Tensors, folder
         problem = f"it asks for {len(spec.blocks)} blocks, the files hold {len(tensors)} tensors"
         raise InputError(folder / "config.json", problem, "Mend the number of layers, or fetch the weights anew")
     ignored = tuple(name for name in tensors if family is not None and is_ignored(family, name))
-    present = {name for name in tensors if name not in set(ignored)}
+    present = set(tensors) - set(ignored)
     loose = _untie(spec)
     shapes = parameter_shapes(loose)
     rows = family_renames(family, loose, shapes)

@@ -57,6 +57,7 @@ def make(folder: Path, config: dict[str, Any]) -> None:
         save_model(model, draft, generation=None, tokenizer_files={})
     (folder / "spec.json").unlink()
     (folder / "generation_config.json").unlink()
+    (folder / "manifest.json").unlink()
     (folder / "config.json").write_text(json.dumps(config))
 
 

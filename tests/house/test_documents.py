@@ -83,7 +83,9 @@ def test_every_promise_names_a_test_that_exists() -> None:
     promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
     assert len(promised) > 20
     for file, name in promised:
-        names = [n.name for n in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))) if isinstance(n, ast.FunctionDef)]
+        names = [
+            n.name for n in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))) if isinstance(n, ast.FunctionDef)
+        ]
         assert name in names, f"{file}::{name}"
 
 

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import lamoid
-from lamoid.inference.engine import collect
-from lamoid.inference.request import Settings
+from lamoid.inference.engine import Engine, collect
+from lamoid.inference.request import Request, Settings
 
 
 def documented(folder: Path) -> str:
@@ -58,10 +58,7 @@ def random_gpt2(seed: int) -> GPT2LMHeadModel:
 @pytest.mark.parametrize("make", [random_llama, random_gpt2])
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
-def test_random_models_equal_transformers(make, seed: int, penalty: float, tmp_path: Path) -> None:  # noqa: ANN001
-    from lamoid.inference.engine import Engine
-    from lamoid.inference.request import Request
-
+def test_random_models_equal_transformers(make, seed: int, penalty: float, tmp_path: Path) -> None:
     peer = make(seed).eval()
     peer.generation_config.eos_token_id = 5
     peer.generation_config.bos_token_id = 1

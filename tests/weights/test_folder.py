@@ -136,6 +136,16 @@ def test_weights_are_mapped_unless_asked_otherwise(tmp_path: Path) -> None:
     assert not torch.equal(weight, before["model.layers.0.self_attn.q_proj.weight"])
 
 
+def test_a_model_may_be_saved_over_the_folder_it_is_mapped_from(tmp_path: Path) -> None:
+    make_foreign("gpt2", tmp_path / "theirs")
+    save(load_model(open_folder(tmp_path / "theirs")), tmp_path / "ours")
+    model = load_model(open_folder(tmp_path / "ours"))
+    with durable_folder(tmp_path / "ours", overwrite=True) as draft:
+        save_model(model, draft, generation=None, tokenizer_files={})
+    assert_equal_bits(stored(tmp_path / "ours"), stored(tmp_path / "theirs"))
+    assert torch.isfinite(model(IDS)).all()
+
+
 def test_tensors_of_several_dtypes_are_widened(tmp_path: Path) -> None:
     make_foreign("llama", tmp_path / "theirs", dtype=torch.bfloat16)
     file = tmp_path / "theirs" / "model.safetensors"
@@ -240,6 +250,17 @@ def test_tokenizer_and_generation_files_are_carried(tmp_path: Path) -> None:
     folder = open_folder(tmp_path / "out")
     assert (folder.start, folder.end, folder.ends) == (None, 2, (2, 3))
     assert folder.generation["temperature"] == 0.6
+
+
+def test_a_file_whose_size_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
+    make_foreign("llama", tmp_path / "theirs")
+    save(load_model(open_folder(tmp_path / "theirs")), tmp_path / "out")
+    with (tmp_path / "out" / "generation_config.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(InputError, match=r"generation_config\.json: \d+ bytes, the manifest says \d+"):
+        open_folder(tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    open_folder(tmp_path / "out")
 
 
 @pytest.mark.parametrize("what", ["absent", "file"])

@@ -1,0 +1,214 @@
+"""Times a linear fusion of three models beside mergekit and beside a plain copy of the same bytes, in one run.
+
+    python benchmarks/fusion.py --scratch /tmp/fusion [--small] [--runs 3]
+
+Three LLaMAs with random bf16 weights are made in the scratch folder (2.2 GB each, 10 GB in all; ``--small``: 50 MB each)
+and kept for the next run. Each round runs ``lamoid fuse``, ``mergekit-yaml`` and the copy (read all members, write as much
+as one, sync), each in a process of its own, timed from start to end, its anonymous memory sampled every 5 ms. Needs the
+extra ``dev``. The medians are printed and written to benchmarks/results/.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from lamoid.assembly.families.shape import Shape
+from lamoid.assembly.families.table import family_of
+from lamoid.weights.durable import durable_folder
+from lamoid.weights.folder import open_folder, write_description
+from lamoid.weights.names import family_renames, joined_shape, parameter_shapes
+from lamoid.weights.write import TensorWriter
+
+LARGE = Shape(width=2048, layers=22, heads=32, kv_heads=4, hidden=5632, context=2048, tied=False)
+SMALL = Shape(width=512, layers=4, heads=8, kv_heads=2, hidden=1408, context=2048, tied=False)
+VOCAB = 32000
+WEIGHTS = (0.2, 0.3, 0.5)
+SAMPLE_SECONDS = 0.005
+RESULTS = Path(__file__).parent / "results"
+COPY = """
+import os, sys
+*sources, target = sys.argv[1:]
+files = [os.open(path, os.O_RDONLY) for path in sources]
+out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+buffers = [bytearray(1 << 21) for _ in files]
+while count := [os.readv(file, [buffer]) for file, buffer in zip(files, buffers)][0]:
+    os.write(out, memoryview(buffers[0])[:count])
+os.fsync(out)
+"""
+IDLE = "import lamoid.recipes.fuse, time; time.sleep(1)"
+
+
+def make_model(folder: Path, shape: Shape, seed: int) -> None:
+    """Write a model with normal bf16 weights of deviation 0.02, tensor by tensor."""
+    spec = shape.spec(VOCAB)
+    shapes = parameter_shapes(spec)
+    rows = family_renames(family_of(spec), spec, shapes)
+    generator = torch.Generator().manual_seed(seed)
+    with durable_folder(folder) as draft:
+        write_description(draft, spec, dtype=torch.bfloat16, generation=None, tokenizer_files={})
+        writer = TensorWriter(draft, [(row.theirs, torch.bfloat16, joined_shape(row, shapes)) for row in rows])
+        for row in rows:
+            tensor = torch.empty(joined_shape(row, shapes), dtype=torch.bfloat16)
+            writer.write(tensor.normal_(1.0 if tensor.ndim == 1 else 0.0, 0.02, generator=generator))
+        writer.finish()
+
+
+class Watch:
+    """Runs a command and samples its memory: seconds, peak anonymous bytes, peak resident bytes."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.anonymous = self.resident = 0
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        begin = time.perf_counter()
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            self._over = threading.Event()
+            sampler = threading.Thread(target=self._sample, args=(process.pid,))
+            sampler.start()
+            output, _ = process.communicate()
+            self.seconds = time.perf_counter() - begin
+            self._over.set()
+            sampler.join()
+        if process.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{output}")
+
+    def _sample(self, pid: int) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            try:
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            except OSError:
+                return
+            figures = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("RssAnon", "VmHWM"))}
+            self.anonymous = max(self.anonymous, int(figures.get("RssAnon", 0)) * 1024)
+            self.resident = max(self.resident, int(figures.get("VmHWM", 0)) * 1024)
+
+
+def commands(scratch: Path, members: list[Path]) -> dict[str, tuple[list[str], Path]]:
+    """Give each contender's command and the folder or file it writes."""
+    bin_folder = Path(sys.executable).parent
+    config = scratch / "mergekit.yaml"
+    models = [
+        {"model": str(member), "parameters": {"weight": weight}}
+        for member, weight in zip(members, WEIGHTS, strict=True)
+    ]
+    config.write_text(json.dumps({"models": models, "merge_method": "linear", "dtype": "bfloat16"}))
+    weights = ",".join(map(str, WEIGHTS))
+    ours, peer, copy = scratch / "fused-lamoid", scratch / "fused-mergekit", scratch / "copied"
+    files = [str(member / "model.safetensors") for member in members]
+    return {
+        "lamoid": (
+            [str(bin_folder / "lamoid"), "fuse", *map(str, members), "--weights", weights, "--out", str(ours)],
+            ours,
+        ),
+        "mergekit": ([str(bin_folder / "mergekit-yaml"), str(config), str(peer), "--no-copy-tokenizer"], peer),
+        "copy": ([sys.executable, "-c", COPY, *files, str(copy)], copy),
+    }
+
+
+def remove(path: Path) -> None:
+    """Delete what a contender wrote and let the disk come to rest."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    os.sync()
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Give the largest difference between two models' numbers, in units of bf16 rounding (2^-8 of the number)."""
+    ours, theirs = open_folder(one).tensors, open_folder(other).tensors
+    worst = 0.0
+    for name in ours:
+        pair = ours.tensor(name).float(), theirs.tensor(name).float()
+        worst = max(worst, ((pair[0] - pair[1]).abs() / (pair[0].abs() * 2.0**-8 + 1e-30)).max().item())
+    return worst
+
+
+def measure(scratch: Path, members: list[Path], runs: int) -> dict[str, object]:
+    """Run all contenders in turn, ``runs`` times; give medians and what else is needed to read them."""
+    table = commands(scratch, members)
+    taken: dict[str, list[Watch]] = {name: [] for name in table}
+    difference = None
+    for number in range(runs):
+        for _, target in table.values():
+            remove(target)
+        for name, (command, _) in table.items():
+            taken[name].append(Watch(command))
+            print(f"run {number + 1}: {name} {taken[name][-1].seconds:.2f} s", flush=True)
+        if difference is None:
+            difference = largest_difference(table["lamoid"][1], table["mergekit"][1])
+    for _, target in table.values():
+        remove(target)
+    return {
+        "contenders": {
+            name: {
+                "seconds": statistics.median(watch.seconds for watch in watches),
+                "all_seconds": [watch.seconds for watch in watches],
+                "peak_anonymous_bytes": max(watch.anonymous for watch in watches),
+                "peak_resident_bytes": max(watch.resident for watch in watches),
+            }
+            for name, watches in taken.items()
+        },
+        "interpreter_anonymous_bytes": Watch([sys.executable, "-c", IDLE]).anonymous,
+        "largest_difference_in_bf16_roundings": difference,
+    }
+
+
+def show(result: dict, read: int, written: int) -> None:
+    """Print the table: time, ratio to mergekit, memory, and the limit beside them."""
+    found = result["contenders"]
+    limit, peer = found["copy"]["seconds"], found["mergekit"]["seconds"]
+    print(f"\nlinear fusion: {read / 1e9:.2f} GB read, {written / 1e9:.2f} GB written and synced")
+    print(f"{'':10} {'seconds':>8} {'x mergekit':>10} {'x copy':>8} {'anonymous MiB':>14} {'resident MiB':>13}")
+    for name, row in found.items():
+        memory = f"{row['peak_anonymous_bytes'] / 2**20:14.0f} {row['peak_resident_bytes'] / 2**20:13.0f}"
+        print(f"{name:10} {row['seconds']:8.2f} {peer / row['seconds']:10.1f} {row['seconds'] / limit:8.2f} {memory}")
+    beyond = found["lamoid"]["peak_anonymous_bytes"] - result["interpreter_anonymous_bytes"]
+    print(f"lamoid's anonymous memory beyond the interpreter and its libraries: {beyond / 2**20:.0f} MiB of 512")
+    print(f"physical limit: the copy's {limit:.2f} s for the same bytes on this disk")
+    rounding = result["largest_difference_in_bf16_roundings"]
+    print(f"largest difference to mergekit's result: {rounding:.2f} bf16 roundings")
+
+
+def main() -> None:
+    """Make the models, run, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for models and outputs")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="50 MB models, to try the benchmark out")
+    arguments = parser.parse_args()
+    arguments.scratch.mkdir(parents=True, exist_ok=True)
+    size = "small" if arguments.small else "1.1B"
+    members = [arguments.scratch / f"member-{size}-{number}" for number in range(3)]
+    for number, member in enumerate(members):
+        if not member.exists():
+            print(f"making {member}", flush=True)
+            make_model(member, SMALL if arguments.small else LARGE, number)
+    os.sync()
+    result = measure(arguments.scratch, members, arguments.runs)
+    bytes_each = (members[0] / "model.safetensors").stat().st_size
+    show(result, 3 * bytes_each, bytes_each)
+    versions = {name: version(name) for name in ("lamoid", "torch", "mergekit")}
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    record = {"date": date.today().isoformat(), "model": size, "bytes": bytes_each, **machine, **versions, **result}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"fusion-{size}-{record['date']}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
