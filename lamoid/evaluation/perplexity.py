@@ -15,7 +15,7 @@ from lamoid.errors import InputError
 from lamoid.evaluation.units import BLOCK_BYTES
 from lamoid.text.tokenizer import Tokenizer
 
-TOKENS_AT_ONCE = 4096
+TOKENS_AT_ONCE = 2048
 GROUP_CHARACTERS = 1 << 20
 LOGITS_AT_ONCE = 1 << 22
 
@@ -50,7 +50,7 @@ def document_losses(
 
     A document is read behind the start token in windows of ``context`` tokens (the model's own if not given) that do
     not overlap: [start, t1 .. tc-1] scores t1 .. tc, then [tc .. t2c-1] scores the next. Without a start token the
-    first token of a document is not scored. ``batch`` windows are read at once, about 4096 tokens if not given; in
+    first token of a document is not scored. ``batch`` windows are read at once, about 2048 tokens if not given; in
     float32 the result depends on that by less than 1e-5. ``advance`` is told the tokens scored.
     """
     found = _token_losses(model, tokenizer, documents, context or model.spec.context, batch, advance)
@@ -155,6 +155,11 @@ def _score(model: LanguageModel, windows: Sequence[Window]) -> np.ndarray:
         ids[row, :length], targets[row, :length], segments[row, :length] = window.inputs, window.targets, 1
     marks = None if segments.all() else torch.from_numpy(segments)
     batch = Batch(torch.from_numpy(ids), marks).to(model.device)
-    hidden = model.hidden(batch)
-    wanted = torch.from_numpy(targets).to(model.device)
-    return token_nats(hidden, model.logits, wanted, chunk_elements=LOGITS_AT_ONCE).cpu().numpy()
+    hidden = model.hidden(batch).flatten(0, 1)
+    wanted = torch.from_numpy(targets).to(model.device).flatten()
+    nats = np.empty(wanted.shape, np.float32)
+    rows = max(1, LOGITS_AT_ONCE // model.spec.vocab)
+    for begin in range(0, len(nats), rows):  # each piece's memory is free before the next: the heap does not grow
+        piece = slice(begin, begin + rows)
+        nats[piece] = token_nats(hidden[piece], model.logits, wanted[piece]).cpu().numpy()
+    return nats.reshape(shape)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+from lamoid.errors import InputError
 from lamoid.recipes.demo_report import Demo, Sample, judge, peak_bytes, save
 from lamoid.recipes.demo_text import DOMAINS, clear, gather, write
 from lamoid.recipes.fuse import fuse
@@ -31,6 +32,8 @@ def demo(
     progress: Progress | None = None,
 ) -> Demo:
     """Trains a base model and three experts on Python's own documentation and code, fuses and compares them."""
+    if steps < 3:
+        raise InputError("steps", f"is {steps}, must be at least 3", "an expert trains a third as many")
     began = time.perf_counter()
     out = clear(Path(out), overwrite=overwrite)
     tell = progress.say if progress is not None else lambda line: None

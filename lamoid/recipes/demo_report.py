@@ -63,7 +63,7 @@ class Demo(msgspec.Struct, frozen=True):
 
     def lines(self) -> list[str]:
         """Write the same as plain text."""
-        return table_lines(self.render())
+        return table_lines(self.render(), width=1000)
 
 
 def judge(

@@ -49,6 +49,8 @@ def gather(limit: int) -> dict[str, dict[Part, list[Text]]]:
     Ordered by size, of each eight files one is held out to weigh and one to judge by, so that the parts are alike; a
     module's docstrings and its code go to the same part. They are taken in the order of their names' hashes.
     """
+    if limit < 16 * SHORTEST:
+        raise InputError("text", f"is {limit} characters, must be at least {16 * SHORTEST}", "ask for more")
     domains = {"reference": _reference(), "docstrings": _modules(_docstrings), "code": _modules(_code)}
     return {name: _parts(documents, limit) for name, documents in domains.items()}
 

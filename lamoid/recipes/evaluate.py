@@ -104,14 +104,14 @@ def evaluate(
     if measured.nats.shape[1] == 0:
         raise InputError(name_paths(on), "holds no token that a model scores", "give more text")
     command = shlex.join(["lamoid", "evaluate", *map(str, paths), *(f"--on={path}" for path in as_paths(on))])
-    result = _summarise(paths, measured, seed, name_paths(on), part, command)
+    result = _summarise(paths, measured, seed, name_paths(on), part, command, measuring.remarks)
     if out is not None:
         _save(result, Path(out), overwrite=overwrite)
     return result
 
 
 def _summarise(
-    paths: Sequence[Path], measured: Measured, seed: int, name: str, part: Texts, command: str
+    paths: Sequence[Path], measured: Measured, seed: int, name: str, part: Texts, command: str, remarks: Sequence[str]
 ) -> Evaluation:
     figures = measured.figures(seed)
     best = min(range(len(paths)), key=lambda index: figures[index].bits_per_byte)
@@ -124,7 +124,7 @@ def _summarise(
         models.append(_evaluated(path, found, difference, is_best=index == best))
         reports += origin.reports(str(path), hash_model(path), found)
     unit = "blocks of about 4096 bytes" if part.in_blocks else "documents"
-    notes = _notes(models, str(paths[best]), units, unit)
+    notes = [*remarks, *_notes(models, str(paths[best]), units, unit)]
     return Evaluation(name, models, str(paths[best]), units, unit, notes, reports)
 
 

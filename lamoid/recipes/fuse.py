@@ -63,8 +63,7 @@ def fuse(
     """
     plan = make_plan(members, base, Path(out), rule, tau, memory, weights)
     check_output(plan, overwrite=overwrite)
-    if on is None and plan.weights is None:
-        raise InputError("on", "is not given, nor are weights", "name a text to measure the members on")
+    _check_text(plan, on, judge)
     trial = None
     if on is not None:
         reader = Measuring(context=context, device=device, dtype=dtype, progress=progress)
@@ -84,6 +83,18 @@ def fuse(
         if picture is not None:
             draft.write("fusion.png", picture)
     return result
+
+
+def _check_text(plan: Plan, on: Paths | None, judge: Paths | None) -> None:
+    """Refuse what only a text could give where there is none."""
+    for name, is_asked in (
+        ("weights", plan.weights is None),
+        ("judge", judge is not None),
+        ("base", plan.base is not None),
+    ):
+        if on is None and is_asked:
+            problem = "is not given, nor are weights" if name == "weights" else f"is not given, which {name} needs"
+            raise InputError("on", problem, "name a text to measure the members on")
 
 
 class _DiscardedError(Exception):

@@ -63,7 +63,8 @@ def _judged(path: str, found: Figures) -> Judged:
 
 
 def _notes(plan: Plan, trial: Trial, units: int) -> list[str]:
-    notes = list(trial.notes)
+    notes = [*trial.notes, *dict.fromkeys(trial.reader.remarks)]
+    notes += [f"{folder.path}: {remark}." for folder in plan.models for remark in folder.remarks]
     if plan.is_measured:
         losses = [trial.measured_loss(folder) for folder in plan.members]
         near_uniform = describe_weights(plan.weights or [], losses, plan.tau)

@@ -32,10 +32,7 @@ class Trial:
     def run(self, plan: Plan) -> None:
         """Measure the members on the one half; judge them and the base on the other. One model is open at a time."""
         paths = [folder.path for folder in plan.models]
-        tokenizers = [Tokenizer.read(path) for path in paths]
-        check_tokenizers(paths, tokenizers)
-        if tokenizers[0].start is None:
-            self.notes.append("The models have no start token: the first token of each text is not scored.")
+        check_tokenizers(paths, [Tokenizer.read(path) for path in paths])
         for path in dict.fromkeys(folder.path for folder in plan.members):
             self.measured[str(path)], self.judged[str(path)] = self.reader.losses(path, self.measuring, self.judging)
             self.hashes[str(path)] = hash_model(path)
@@ -59,6 +56,8 @@ class Trial:
         """Give the names of what was judged, all their losses, and each one's figures."""
         names = list(self.judged)
         measured = Measured.of([self.judged[name] for name in names])
+        if not measured.nats.shape[1]:
+            raise InputError("judge", "the judging text holds no token that the models score", "give more text")
         return names, measured, dict(zip(names, measured.figures(seed), strict=True))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lamoid.data.sources import read_documents
@@ -26,13 +26,17 @@ class Texts:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How models are read: in windows of ``context`` tokens, ``batch`` at once, where and in which dtype."""
+    """How models are read: in windows of ``context`` tokens, ``batch`` at once, where and in which dtype.
+
+    ``remarks`` gathers what a reader of the figures should know.
+    """
 
     context: int | None = None
     batch: int | None = None
     device: str = "cpu"
     dtype: str | None = None
     progress: Progress | None = None
+    remarks: list[str] = field(default_factory=list)
 
     def losses(self, path: Path, *texts: Texts, label: str = "") -> list[list[Loss]]:
         """Load the model at ``path``, score each list of texts and let the model go again.
@@ -42,6 +46,8 @@ class Measuring:
         """
         model = load(path, device=self.device, dtype=self.dtype)
         _check_context(path, model, self.context)
+        if model.tokenizer.start is None:
+            self.remarks.append(f"{path} has no start token: the first token of each text is not scored.")
         return [self._score(path, model, part, label or path.name) for part in texts]
 
     def _score(self, path: Path, model: Llama, part: Texts, label: str) -> list[Loss]:

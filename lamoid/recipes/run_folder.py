@@ -47,7 +47,7 @@ def claim_folder(out: Path, recipe: TrainingRecipe, *, resume: bool) -> Iterator
 
     Raises ``InputError`` if another process trains here, or if the run was made by a recipe that differs.
     """
-    present = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    present = _names(out)
     if present and not resume:
         cure = "go on with --resume, or train into another folder"
         raise InputError(out, f"is an output folder that holds something already ({present[0]})", cure)
@@ -66,6 +66,13 @@ def claim_folder(out: Path, recipe: TrainingRecipe, *, resume: bool) -> Iterator
 def fixed_part(recipe: TrainingRecipe) -> dict[str, Any]:
     """Give the keys that must stay as they are for a run to go on bit for bit."""
     return {key: value for key, value in recipe_tree(recipe).items() if key not in FREE}
+
+
+def _names(out: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    except OSError as error:
+        raise InputError(out, f"cannot be read ({error.strerror})", "name a folder of your own") from error
 
 
 def _open_locked(out: Path) -> int:

@@ -50,7 +50,7 @@ def train(
         resumed_from = resume_run(run, progress) if resume else 0
         _train(run, progress)
         result = _finish(run, resumed_from, time.perf_counter() - begun)
-        durable_file(place / "result.json", msgspec.json.format(msgspec.json.encode(result), indent=1))
+        durable_file(place / "result.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     return result
 
 

@@ -4,13 +4,13 @@ A table for which there is a choice says ``kind = "..."``; ``from`` and ``spec``
 """
 
 import re
-from typing import Literal
 
 import msgspec
 
 from lamoid.assembly.bounds import MOST_CONTEXT, MOST_VOCAB, whole
 from lamoid.assembly.families.shape import Shape
 from lamoid.errors import InputError
+from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, OptimizerSpec
 from lamoid.training.schedule import MOST_STEPS, ScheduleSpec
 from lamoid.training.state import Precision
@@ -99,7 +99,7 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accumulation: int = 1
     context: int = 0
     clip: float = 1.0
-    objective: Literal["causal"] = "causal"
+    objective: str = "causal"
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1, MOST_STEPS)
@@ -108,6 +108,8 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         whole("context", self.context, 0, MOST_CONTEXT)
         if not 0.0 <= self.clip < float("inf"):
             raise InputError("clip", f"is {self.clip}, must be finite and at least 0", "0 switches clipping off")
+        if self.objective not in OBJECTIVES:
+            raise InputError("objective", f"is {self.objective!r}", f"choose one of {', '.join(sorted(OBJECTIVES))}")
 
 
 class EvaluationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

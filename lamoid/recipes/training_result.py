@@ -7,7 +7,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
     """What was trained, how well and how fast; losses are nats a token, ``loss`` the mean of the last steps.
 
     ``seconds`` and the rates count this process's training steps alone; ``seconds_in_all`` counts everything.
-    ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, measured before and after the run in its precision.
+    ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, a rate measured before and after the run.
     """
 
     out: str

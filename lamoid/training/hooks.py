@@ -1,7 +1,9 @@
 """What happens every so many steps beside the training itself: each hook is made here and handed to the loop."""
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,17 +97,15 @@ class JsonLines:
     def __call__(self, step: int, figures: Figures) -> None:
         """Append the figures of one step."""
         line = msgspec.json.encode({"step": step, **figures}) + b"\n"
-        try:
+        with _written(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 before = os.fstat(descriptor).st_size
                 if os.write(descriptor, line) < len(line):
                     os.ftruncate(descriptor, before)
-                    raise OSError(28, "no space left for a whole line")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            raise NotCommitted(error.errno, f"{self.path}: the figures of step {step} were not written") from error
 
 
 def tensorboard(folder: Path, *, after: int) -> tuple[Callable[[int, Figures], None], Callable[[], None]] | None:
@@ -114,13 +114,29 @@ def tensorboard(folder: Path, *, after: int) -> tuple[Callable[[int, Figures], N
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    events = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
+    with _written(folder):
+        events = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
 
     def write(step: int, figures: Figures) -> None:
-        for name, value in figures.items():
-            events.add_scalar(name, value, step)
+        with _written(folder):
+            for name, value in figures.items():
+                events.add_scalar(name, value, step)
 
-    return write, events.close
+    def close() -> None:
+        with _written(folder):
+            events.close()
+
+    return write, close
+
+
+@contextmanager
+def _written(place: Path) -> Iterator[None]:
+    """Turn a disk's error into the one that says so."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{place}: the figures were not written ({error.strerror or error})"
+        raise NotCommitted(error.errno, problem) from error
 
 
 def _lines(path: Path) -> list[bytes]:

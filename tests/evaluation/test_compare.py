@@ -77,4 +77,6 @@ def test_figures_and_their_reports() -> None:
     assert bounds == pytest.approx((1.0, 1.0))
     reports = Origin("d" * 64, 2, 0, "lamoid evaluate m").reports("m", "h" * 64, one)
     assert [report.metric for report in reports] == ["nats_per_token", "perplexity", "bits_per_byte"]
-    assert all((report.count, report.units, report.data_hash, report.seed) == (15, 2, "d" * 64, 0) for report in reports)
+    assert all(
+        (report.count, report.units, report.data_hash, report.seed) == (15, 2, "d" * 64, 0) for report in reports
+    )

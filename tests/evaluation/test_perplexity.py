@@ -104,7 +104,7 @@ def test_progress_counts_tokens(tokenizer: Tokenizer) -> None:
 def test_a_foreign_tokenizer_is_refused(tokenizer: Tokenizer) -> None:
     model = LanguageModel(Shape(width=16, layers=1, heads=2, context=16).spec(100))
     initialise(model, 0)
-    with pytest.raises(InputError, match="tokenizer: gives the token .*, the model knows 100"):
+    with pytest.raises(InputError, match=r"tokenizer: gives the token .*, the model knows 100"):
         document_losses(model, tokenizer, [WORDS])
 
 

@@ -51,7 +51,9 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     for name, tensor in one.items():
         assert tensor.dtype == other[name].dtype
         assert tensor.shape == other[name].shape
-        assert tensor.contiguous().flatten().view(torch.uint8).equal(other[name].contiguous().flatten().view(torch.uint8))
+        assert (
+            tensor.contiguous().flatten().view(torch.uint8).equal(other[name].contiguous().flatten().view(torch.uint8))
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
@@ -70,7 +72,7 @@ def test_memory_and_blocks_change_no_bit(tmp_path: Path) -> None:
     parts = sources(tmp_path, [draw(seed) for seed in range(3)], WEIGHTS)
     least = RESERVE + 2 * 4 * 8 * LEAST_BLOCK
     assert_equal(fuse(tmp_path, parts), fuse(tmp_path, parts, "small", least))
-    with pytest.raises(InputError, match="memory: is .* need at least"):
+    with pytest.raises(InputError, match=r"memory: is .* need at least"):
         fuse(tmp_path, parts, "none", least - 1)
     assert not (tmp_path / "none").exists()
 

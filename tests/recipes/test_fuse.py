@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,12 @@ from lamoid.recipes import fusion_plan, fusion_summary
 from lamoid.recipes.fuse import fuse
 from lamoid.text.training import train_tokenizer
 from lamoid.verbs.llama import Llama
-from lamoid.weights.durable import NotCommitted, verify
+from lamoid.weights.durable import NotCommitted, durable_folder, verify
+from lamoid.weights.folder import open_folder, save_model
 from lamoid.weights.write import TensorWriter
 
-TEXTS = [f"document {n}: the {'quick lazy sly old'.split()[n % 4]} fox jumps over {n * 7} dogs.\n" for n in range(60)]
+ADJECTIVES = ("quick", "lazy", "sly", "old")
+TEXTS = [f"document {n}: the {ADJECTIVES[n % 4]} fox jumps over {n * 7} dogs.\n" for n in range(60)]
 Usage = namedtuple("Usage", "free")
 
 
@@ -162,6 +166,51 @@ def test_nearly_uniform_weights_are_said(place: Path) -> None:
     assert any("within 5 % of uniform" in note for note in fuse(["a", "b"], on="on.jsonl", out=Path("out")).notes)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_families_shards_and_bf16(place: Path, family: Any, tied: bool) -> None:
+    tokenizer = lamoid.load("a").tokenizer
+    shape = Shape(family=family, width=16, layers=2, heads=4, context=32, tied=tied)
+    for seed, name in enumerate(("one", "two")):
+        model = LanguageModel(shape.spec(tokenizer.vocab))
+        initialise(model, seed, deviation=0.3)
+        with durable_folder(Path(name)) as draft:
+            files, size = tokenizer.files(), 2000 if seed else 10**9
+            save_model(model.bfloat16(), draft, generation=None, tokenizer_files=files, shard_bytes=size)
+    assert len(list(Path("two").glob("*.safetensors"))) > 2
+    fuse(["one", "two"], on="on.jsonl", out=Path("out"), dtype="float32", tau=5.0)
+    members = fuse(["two", "one"], on="on.jsonl", out=Path("swapped"), dtype="float32", tau=5.0).members
+    assert Path("out/model.safetensors").read_bytes() == Path("swapped/model.safetensors").read_bytes()
+    parts = [open_folder(Path(member.path)) for member in members]
+    fused = open_folder(Path("out"))
+    assert fused.spec == parts[0].spec
+    assert ("lm_head.weight" in fused.tensors) is not tied
+    for name in fused.names.parts:
+        exact = sum(m.weight * part.parameter(name).double() for m, part in zip(members, parts, strict=True))
+        largest = max(part.parameter(name).abs().max().item() for part in parts)
+        assert (fused.parameter(name) - torch.as_tensor(exact)).abs().max() <= largest * 2.0**-8
+        assert fused.parameter(name).dtype == torch.bfloat16
+
+
+def test_models_without_a_start_token(place: Path) -> None:
+    for name in "ab":
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            path = Path(name, file)
+            tree = json.loads(path.read_text())
+            for field in ("post_processor", "bos_token", "eos_token", "pad_token", "unk_token", "add_bos_token"):
+                tree.pop(field, None)
+            for token in tree.get("added_tokens", []):
+                token["content"] = "<|plain|>"
+            text = json.dumps(tree).replace("<|endoftext|>", "<|plain|>")
+            path.write_text(text)
+        for file in ("config.json", "generation_config.json"):
+            path = Path(name, file)
+            path.write_text(json.dumps({**json.loads(path.read_text()), "bos_token_id": None, "eos_token_id": None}))
+        Path(name, "manifest.json").unlink()
+    result = fuse(["a", "b"], on="on.jsonl", out=Path("out"))
+    assert any("no start token: the first token" in note for note in result.notes)
+
+
 def test_models_without_a_tokenizer_can_be_fused_by_hand(place: Path) -> None:
     for name in "ab":
         for file in Path(name).glob("*tok*"):
@@ -192,6 +241,8 @@ def test_without_matplotlib_there_is_no_picture(place: Path, monkeypatch: pytest
         ({"members": ["a", "none"]}, "none: there is no such folder"),
         ({"members": ["a", "on.jsonl"]}, "on.jsonl: it is a file"),
         ({"on": None}, "on: is not given"),
+        ({"on": None, "weights": "1,1", "judge": "on.jsonl"}, "on: is not given, which judge needs"),
+        ({"on": None, "weights": "1,1", "base": Path("base")}, "on: is not given, which base needs"),
         ({"on": "none.txt"}, "none.txt"),
         ({"on": "empty.txt"}, "empty.txt"),
         ({"on": "latin.txt"}, "latin.txt"),
@@ -214,7 +265,7 @@ def test_without_matplotlib_there_is_no_picture(place: Path, monkeypatch: pytest
         ({"out": Path("a")}, "a: the output is a, which is read"),
         ({"out": Path("b/../a"), "overwrite": True}, "the output is a, which is read"),
         ({"out": Path("a/fused")}, "a/fused: the output lies in a"),
-        ({"out": Path("."), "overwrite": True}, "the output holds a"),
+        ({"out": Path(), "overwrite": True}, "the output holds a"),
         ({"out": Path("base"), "base": Path("base"), "overwrite": True}, "base: the output is base"),
         ({"out": Path("c")}, "c: the output exists already"),
         ({"base": Path("none")}, "none: there is no such folder"),
@@ -280,6 +331,25 @@ def test_a_disk_that_fails_leaves_nothing(place: Path, monkeypatch: pytest.Monke
     with pytest.raises(NotCommitted, match="the disk fails"):
         fuse(["a", "b"], on="on.jsonl", out=Path("out"))
     assert listing(place) == before
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_killed_fusion_leaves_nothing_that_stays(place: Path, which: int) -> None:
+    before = listing(place)
+    code = (
+        "import os, signal\nfrom pathlib import Path\n"
+        "from lamoid.recipes.fuse import fuse\nfrom lamoid.weights.write import TensorWriter\n"
+        "finish, calls = TensorWriter.finish, []\n"
+        "def kill(self):\n    calls.append(1)\n"
+        f"    os.kill(os.getpid(), signal.SIGKILL) if len(calls) == {which} else finish(self)\n"
+        "TensorWriter.finish = kill\n"
+        "fuse(['a', 'b'], on='on.jsonl', out=Path('out'))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=place, timeout=120, capture_output=True)
+    assert killed.returncode == -9
+    assert not Path("out").exists()
+    fuse(["a", "b"], on="on.jsonl", out=Path("out"))
+    assert {name.split("/")[0] for name in listing(place)} - set(before) == {"out"}
 
 
 def test_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

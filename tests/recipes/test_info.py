@@ -1,7 +1,9 @@
 """What ``lamoid info`` counts equals what the files hold, and what the operations cost by hand."""
 
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
@@ -10,6 +12,7 @@ from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import encode_spec
+from lamoid.cli.main import run
 from lamoid.errors import InputError
 from lamoid.recipes.info import Node, info
 from lamoid.verbs.llama import Llama
@@ -72,6 +75,15 @@ def test_a_spec_alone_is_described(tmp_path: Path) -> None:
         model = LanguageModel(spec)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert found.family == "gpt2"
+
+
+def test_the_command_prints_the_tree_and_the_same_as_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    PEERS["gpt2"]().save_pretrained(tmp_path / "peer")
+    assert run(["info", str(tmp_path / "peer")]) == 0
+    assert "feedforward (Plain)" in capfd.readouterr().out
+    assert run(["info", str(tmp_path / "peer"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(msgspec.json.encode(info(tmp_path / "peer")))
+    assert run(["info", str(tmp_path / "nothing")]) == 2
 
 
 def test_no_model_is_refused(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_overrides_are_toml_values_or_texts() -> None:
         ("training.steps=many", "recipe: training.steps: expected `int`"),
         ("training.batch=0", "recipe: training.batch: is 0"),
         ("training.accumulation=1.5", "recipe: training.accumulation: expected `int`"),
+        ("training.objective=guess", "recipe: training.objective: is 'guess'. choose one of causal"),
         ("training.clip=inf", "recipe: training.clip: is inf"),
         ("schedule.warmup=10", "recipe: schedule.warmup: is 10, not less than training.steps 10"),
         ("model.family=bert", "recipe: model.family: .* choose one of gpt2, llama"),

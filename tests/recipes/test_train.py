@@ -118,9 +118,9 @@ class Kill(Progress):
 
     def __init__(self, at: int) -> None:
         super().__init__(io.StringIO())
-        self.left = at
+        self.left: float = at
 
-    def advance(self, n: int = 1, **figures: float | str) -> None:
+    def advance(self, n: float = 1, **figures: float | str) -> None:
         if "loss" in figures:
             self.left -= n
             if self.left <= 0:

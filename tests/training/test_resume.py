@@ -200,6 +200,6 @@ def test_a_full_disk_takes_a_torn_line_back(tmp_path: Path, monkeypatch: pytest.
     before = path.read_bytes()
     write = __import__("os").write
     monkeypatch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:5]))
-    with pytest.raises(NotCommitted, match="step 2"):
+    with pytest.raises(NotCommitted, match="the figures were not written"):
         lines(2, {"loss": 0.5})
     assert path.read_bytes() == before

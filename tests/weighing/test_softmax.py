@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ def test_weights_come_to_one_and_follow_the_losses(losses: list[float], tau: flo
     weights = softmax_weights(losses, tau)
     assert math.fsum(weights) == pytest.approx(1.0, abs=1e-12)
     order = sorted(range(len(losses)), key=lambda index: losses[index])
-    assert all(weights[a] >= weights[b] for a, b in zip(order, order[1:], strict=False))
+    assert all(weights[a] >= weights[b] for a, b in pairwise(order))
 
 
 @given(st.permutations([0.3, 1.7, 1.7, 2.9, 40.0]))

@@ -1,0 +1,76 @@
+"""The demo, on a few kilobytes and a few steps: whole, repeatable, and careful with what is there already."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import lamoid
+from lamoid.errors import InputError
+from lamoid.recipes.demo import demo
+from lamoid.recipes.demo_report import Demo
+from lamoid.recipes.demo_text import DOMAINS, MIXED, gather
+
+TINY = {"steps": 3, "text": 24_000, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return demo(out=tmp_path_factory.mktemp("demo") / "first", **TINY)
+
+
+def test_the_table_has_every_model_in_every_domain(done: Demo) -> None:
+    assert [row[0] for row in done.rows()] == ["base", *DOMAINS, "fused"]
+    assert done.judged.keys() == set(DOMAINS)
+    assert len(done.samples) == 5 * 3
+    text = "\n".join(done.lines())
+    assert done.fusion.notes[0][:20] in text
+    for line in done.go_on:
+        assert line in text
+
+
+def test_what_it_saves_can_be_gone_on_with(done: Demo) -> None:
+    out = Path(done.out)
+    assert msgspec.json.decode((out / "demo.json").read_bytes(), type=Demo) == done
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    fused = lamoid.load(out / "fused")
+    assert isinstance(fused.generate("def ", max_tokens=4), str)
+    weights = [member.weight for member in done.fusion.members]
+    assert sum(weights) == pytest.approx(1.0)
+
+
+def test_the_same_seed_gives_the_same_table(done: Demo, tmp_path: Path) -> None:
+    again = demo(out=tmp_path / "second", **TINY)
+    assert again.rows() == done.rows()
+    assert [each.text for each in again.samples] == [each.text for each in done.samples]
+
+
+def test_nothing_but_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="mine"):
+            demo(out=mine, overwrite=overwrite, **TINY)
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("field", ["steps", "text"])
+def test_too_little_is_refused(tmp_path: Path, field: str) -> None:
+    with pytest.raises(InputError, match=field):
+        demo(out=tmp_path / "out", **{**TINY, field: 2})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_text_is_the_same_each_time_and_no_document_stands_in_two_parts() -> None:
+    first, second = gather(24_000), gather(24_000)
+    assert first == second
+    for parts in first.values():
+        names = [document.name for documents in parts.values() for document in documents]
+        assert len(names) == len(set(names))
+        assert all(parts.values())
+    kept = {part: {text.name for text in first["code"][part]} for part in ("train", "weigh", "judge")}
+    for part, documents in first["docstrings"].items():
+        others = set().union(*(kept[other] for other in kept if other != part))
+        assert {document.name for document in documents} & others == set()
+    assert MIXED.endswith(".jsonl")
