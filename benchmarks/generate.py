@@ -1,9 +1,10 @@
 """Single-stream greedy decoding of a random LLaMA beside transformers, and beside what the memory allows.
 
-Both sides use the very same tensors in one process and take turns; figures are medians over the turns. The bound reads
-every weight once a token: as fast as torch's own matrix-vector product does, and as fast as torch reads memory at all.
+Both sides use the very same tensors in one process and take turns at going first; figures are medians over the turns.
+The bound reads every weight once a token: as fast as torch's own matrix-vector product does, and as fast as torch reads
+memory at all.
 
-    python benchmarks/generate.py             # 1.1B in bf16, about 5 minutes on two cores, 3 GB
+    python benchmarks/generate.py             # 1.1B in bf16, about 2 minutes on two quiet cores, 3 GB
     python benchmarks/generate.py --small     # two of its layers
 """
 
@@ -126,8 +127,11 @@ def measure(layers: int, turns: int, count: int) -> dict[str, object]:
     prompt = torch.randint(VOCAB, (16,), generator=torch.Generator().manual_seed(1)).tolist()
     size = sum(layer.weight.nbytes for layer in model.modules() if isinstance(layer, nn.Linear))
     rounds = []
-    for _ in range(turns + 1):
-        ours, theirs = time_ours(model, prompt, count), time_peer(peer, prompt, count)
+    for turn in range(turns + 1):
+        if turn % 2:
+            theirs, ours = time_peer(peer, prompt, count), time_ours(model, prompt, count)
+        else:
+            ours, theirs = time_ours(model, prompt, count), time_peer(peer, prompt, count)
         rounds.append((ours, theirs, time_products(model), time_reading(model)))
     pairs = zip(rounds[0][0][0], rounds[0][1][0], strict=True)
     same = next((place for place, (one, other) in enumerate(pairs) if one != other), count)

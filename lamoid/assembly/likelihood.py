@@ -23,10 +23,17 @@ def token_nats(
         return torch.zeros(targets.shape, device=hidden.device)
     vocab = head(flat[:0]).shape[-1]
     rows = max(1, chunk_elements // vocab)
+    if not torch.is_grad_enabled():
+        # Filled in place: small results kept between pieces would pin the heap that the pieces' logits came from.
+        nats = torch.empty(len(wanted), device=flat.device)
+        for begin in range(0, len(wanted), rows):
+            piece = slice(begin, begin + rows)
+            nats[piece] = _nats(flat[piece], head, wanted[piece])
+        return nats.view(targets.shape)
     pieces = []
     for begin in range(0, len(wanted), rows):
         part, goal = flat[begin : begin + rows], wanted[begin : begin + rows]
-        if torch.is_grad_enabled() and len(wanted) > rows:
+        if len(wanted) > rows:
             piece = checkpoint(_nats, part, head, goal, use_reentrant=False, preserve_rng_state=False)
         else:
             piece = _nats(part, head, goal)

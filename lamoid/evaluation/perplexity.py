@@ -155,11 +155,7 @@ def _score(model: LanguageModel, windows: Sequence[Window]) -> np.ndarray:
         ids[row, :length], targets[row, :length], segments[row, :length] = window.inputs, window.targets, 1
     marks = None if segments.all() else torch.from_numpy(segments)
     batch = Batch(torch.from_numpy(ids), marks).to(model.device)
-    hidden = model.hidden(batch).flatten(0, 1)
-    wanted = torch.from_numpy(targets).to(model.device).flatten()
-    nats = np.empty(wanted.shape, np.float32)
-    rows = max(1, LOGITS_AT_ONCE // model.spec.vocab)
-    for begin in range(0, len(nats), rows):  # each piece's memory is free before the next: the heap does not grow
-        piece = slice(begin, begin + rows)
-        nats[piece] = token_nats(hidden[piece], model.logits, wanted[piece]).cpu().numpy()
-    return nats.reshape(shape)
+    nats = token_nats(
+        model.hidden(batch), model.logits, torch.from_numpy(targets).to(model.device), chunk_elements=LOGITS_AT_ONCE
+    )
+    return nats.cpu().numpy()

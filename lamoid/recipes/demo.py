@@ -68,19 +68,9 @@ def demo(
     judged = judge(models, out / "text", device=device, seed=seed, progress=progress)
 
     tell("7. A few lines from each.")
-    samples = []
-    for model in models:
-        llama = load(model, device=device)
-        written = llama.generate(PROMPTS, max_tokens=24, temperature=0.7, top_k=40, seed=seed)
-        samples += [Sample(model, prompt, each) for prompt, each in zip(PROMPTS, written, strict=True)]
+    samples = [sample for model in models for sample in _write_lines(model, device, seed)]
 
-    go_on = [
-        f'lamoid generate {fused} --prompt "def main(" --max-tokens 100 --temperature 0.7 --seed 1',
-        f"lamoid fuse {' '.join(experts)} --on {mixed} --out {out / 'sharper'} --tau 0.1 --base {base}",
-        f"lamoid evaluate {base} {fused} --on {out / 'text' / 'code-judge.jsonl'}",
-        f"lamoid info {fused}",
-    ]
-    seconds = time.perf_counter() - began
+    seconds, go_on = time.perf_counter() - began, _go_on(models, mixed)
     return save(Demo(str(out), seed, models, judged, fusion, samples, seconds, peak_bytes(), go_on))
 
 
@@ -98,3 +88,22 @@ def training_recipe(model: dict[str, Any], shards: Path, steps: int, seed: int, 
         "device": device,
     }
     return {**recipe, "tokenizer": {"from": str(shards)}} if is_new else recipe
+
+
+def _write_lines(model: str, device: str, seed: int) -> list[Sample]:
+    """Load a model and let it go on with each prompt."""
+    llama = load(model, device=device)
+    texts = llama.generate(PROMPTS, max_tokens=24, temperature=0.7, top_k=40, seed=seed)
+    return [Sample(model, prompt, text) for prompt, text in zip(PROMPTS, texts, strict=True)]
+
+
+def _go_on(models: list[str], mixed: Path) -> list[str]:
+    """Commands to try next, on what lies there now."""
+    base, *experts, fused = models
+    out = Path(fused).parent
+    return [
+        f'lamoid generate {fused} --prompt "def main(" --max-tokens 100 --temperature 0.7 --seed 1',
+        f"lamoid fuse {' '.join(experts)} --on {mixed} --out {out / 'sharper'} --tau 0.1 --base {base}",
+        f"lamoid evaluate {base} {fused} --on {mixed.with_name('code-judge.jsonl')}",
+        f"lamoid info {fused}",
+    ]

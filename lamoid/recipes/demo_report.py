@@ -103,7 +103,8 @@ def _draw(demo: Demo) -> bytes:
     for panel, domain in zip(panels, DOMAINS, strict=True):
         for place, model in enumerate(demo.judged[domain].models):
             colour = COLOURS.get(names[place], COLOURS["member"])
-            panel.plot(model.bits_per_byte_interval, (place, place), color=colour, linewidth=3, alpha=0.45)
+            interval = model.bits_per_byte_interval or (model.bits_per_byte,) * 2
+            panel.plot(interval, (place, place), color=colour, linewidth=3, alpha=0.45)
             panel.plot((model.bits_per_byte,), (place,), "o", color=colour)
         panel.set_title(f"on {domain}")
         panel.set_xlabel("bits a byte, lower is better")
@@ -116,6 +117,8 @@ def _draw(demo: Demo) -> bytes:
 
 
 def _cell(each: Evaluated) -> str:
+    if each.bits_per_byte_interval is None:
+        return show(each.bits_per_byte, digits=3)
     low, high = each.bits_per_byte_interval
     return f"{each.bits_per_byte:.3f} ±{(high - low) / 2:.3f}"
 

@@ -76,7 +76,7 @@ def evaluate(
     on: Annotated[
         str | Path | Sequence[str | Path], "Text to measure on: a file, a folder or a glob; may be repeated."
     ],
-    out: Annotated[Path | None, "Folder for evaluation.json and evaluation.png."] = None,
+    out: Annotated[str | Path | None, "Folder for evaluation.json and evaluation.png."] = None,
     separator: Annotated[str | None, "What parts the documents of a text file."] = None,
     field: Annotated[str, "Field of a JSONL file that holds the text."] = "text",
     context: Annotated[int | None, "Tokens read at once, at most the model's own context."] = None,

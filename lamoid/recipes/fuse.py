@@ -31,9 +31,9 @@ def fuse(
     on: Annotated[
         str | Path | Sequence[str | Path] | None, "Text to measure and judge on: a file, a folder or a glob."
     ] = None,
-    out: Annotated[Path, "Folder for the fused model and its report."],
+    out: Annotated[str | Path, "Folder for the fused model and its report."],
     tau: Annotated[float, "Temperature: weights are exp(-loss / tau), normalised."] = 1.0,
-    base: Annotated[Path | None, "Model to show beside the result, such as the members' common origin."] = None,
+    base: Annotated[str | Path | None, "Model to show beside the result, such as the members' common origin."] = None,
     judge: Annotated[
         str | Path | Sequence[str | Path] | None,
         "Text to judge on, instead of the half of --on that is not measured on.",

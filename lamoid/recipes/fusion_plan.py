@@ -43,7 +43,7 @@ class Plan:
 
 
 def make_plan(
-    members: Paths, base: Path | None, out: Path, rule: str, tau: float, memory: str, weights: str | None
+    members: Paths, base: str | Path | None, out: Path, rule: str, tau: float, memory: str, weights: str | None
 ) -> Plan:
     """Check what was asked for and open the members; raise ``InputError`` naming the first thing that does not fit."""
     if rule not in RULES:

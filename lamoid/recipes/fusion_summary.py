@@ -23,7 +23,6 @@ def summarise(plan: Plan, trial: Trial | None, seed: int, command: str) -> Fusio
     difference, interval = measured.difference(names.index("fused"), names.index(best), seed)
     verdict = give_verdict(interval)
     units = measured.nats.shape[1]
-    fused = _judged(str(plan.out), figures["fused"])
     return Fusion(
         str(plan.out),
         plan.rule,
@@ -32,9 +31,9 @@ def summarise(plan: Plan, trial: Trial | None, seed: int, command: str) -> Fusio
         notes=[describe_verdict(verdict, best, difference, interval), *_notes(plan, trial, units)],
         tau=plan.tau if plan.is_measured else None,
         base=None if plan.base is None else _judged(str(plan.base.path), figures[str(plan.base.path)]),
-        uniform=_judged("uniform", figures["uniform"]) if "uniform" in figures else fused,
+        uniform=_judged("uniform", figures.get("uniform", figures["fused"])),
         best_member=best,
-        fused=fused,
+        fused=_judged(str(plan.out), figures["fused"]),
         difference=difference,
         difference_interval=interval,
         units=units,
