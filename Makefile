@@ -36,8 +36,9 @@ test: $(VENV)/dev.ready
 check: $(VENV)/dev.ready
 	@$(VENV)/bin/ruff format --quiet $(if $(CI),--check) .
 	@$(VENV)/bin/ruff check --quiet $(if $(CI),,--fix) .
+	@$(if $(CI),,$(PY) tests/house/test_documents.py)
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 environment: $(VENV)/dev.ready
 

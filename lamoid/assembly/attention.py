@@ -1,7 +1,6 @@
 """Causal self-attention with grouped key-value heads (Vaswani et al., 2017; Ainslie et al., 2023)."""
 
 import msgspec
-import torch
 from torch import Tensor, nn
 
 from lamoid.assembly.bounds import MOST_WIDTH, whole
@@ -87,11 +86,12 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Ten
     """Mix (B, G, S, D) values for (B, H, T, D) queries, H / G of them to a key head, as ``layout`` lets them see."""
     rows, heads, tokens, width = queries.shape
     groups = keys.shape[1]
-    if tokens == 1 and layout.visible is None and not torch.is_grad_enabled():
-        # One query a head: two thin products over the cache as it lies beat the general kernel, which copies it.
+    if tokens == 1:
+        # The queries of one key head stand where times would: nothing is repeated, and no kernel is made anew for
+        # every length, as oneDNN does for plain products.
         grouped = queries.reshape(rows, groups, heads // groups, width)
-        scores = torch.matmul(grouped, keys.transpose(2, 3)) * width**-0.5
-        return torch.matmul(scores.softmax(-1), values).view(rows, heads, 1, width)
+        mixed = nn.functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=layout.visible)
+        return mixed.reshape(rows, heads, 1, width)
     return nn.functional.scaled_dot_product_attention(
         queries,
         keys,

@@ -3,7 +3,7 @@
 import msgspec
 from torch import Tensor, nn
 
-from lamoid.assembly.linear import DenseSpec, LinearSpec
+from lamoid.assembly.linear import DenseSpec, LinearSpec, multiply
 
 
 class TiedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tied"):
@@ -36,4 +36,4 @@ class NextToken(nn.Module):
         self.linear = None if isinstance(spec.linear, TiedSpec) else spec.linear.build(width, vocab)
 
     def forward(self, hidden: Tensor, table: Tensor) -> Tensor:
-        return nn.functional.linear(hidden, table) if self.linear is None else self.linear(hidden)
+        return multiply(hidden, table) if self.linear is None else self.linear(hidden)

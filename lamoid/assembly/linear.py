@@ -32,6 +32,25 @@ class Dense(nn.Linear):
     def reset_parameters(self) -> None:
         """Leave the weights as they are: drawing numbers that are replaced at once costs minutes on a large model."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        return multiply(x, self.weight, self.bias)
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Give x W^T + b, (..., inputs) to (..., outputs).
+
+    One bf16 vector on the CPU goes past oneDNN: torch's own matrix-vector kernel reads the weights about twice as fast,
+    and that reading is all there is to do. The switch is torch's global one; a thread that finds it off leaves it so.
+    """
+    is_vector = x.numel() == x.shape[-1] and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+    if not is_vector or torch.is_grad_enabled() or not torch.backends.mkldnn.enabled:
+        return nn.functional.linear(x, weight, bias)
+    torch.backends.mkldnn.enabled = False
+    try:
+        return nn.functional.linear(x, weight, bias)
+    finally:
+        torch.backends.mkldnn.enabled = True
+
 
 class Table(nn.Module):
     """A lookup table: integer ids (...) to rows (..., C)."""

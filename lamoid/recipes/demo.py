@@ -24,7 +24,7 @@ PROMPTS = ('The "with" statement', "Return the number of", "def __init__(self,")
 def demo(
     *,
     out: Annotated[Path, "Folder for everything that the demo makes."] = Path("lamoid-demo"),
-    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 360,
+    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 300,
     text: Annotated[int, "Characters of text a domain, at most."] = 1_000_000,
     seed: Annotated[int, "The same seed gives the same table."] = 0,
     device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
