@@ -9,7 +9,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, culprit: object, problem: str, cure: str) -> None:
-        super().__init__(f"{culprit}: {problem.rstrip('.')}. {cure.rstrip('.')}.")
+        super().__init__(f"{culprit}: {problem.rstrip('.')}. {cure[:1].upper()}{cure[1:].rstrip('.')}.")
         self.culprit = str(culprit)
         self.problem = problem
         self.cure = cure

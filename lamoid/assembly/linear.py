@@ -32,8 +32,8 @@ class Dense(nn.Linear):
     def reset_parameters(self) -> None:
         """Leave the weights as they are: drawing numbers that are replaced at once costs minutes on a large model."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return multiply(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return multiply(input, self.weight, self.bias)
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -48,7 +48,7 @@ class Measuring:
         _check_context(path, model, self.context)
         if model.tokenizer.start is None:
             self.remarks.append(f"{path} has no start token: the first token of each text is not scored.")
-        return [self._score(path, model, part, label or path.name) for part in texts]
+        return [self._score(path, model, part, label or str(path)) for part in texts]
 
     def _score(self, path: Path, model: Llama, part: Texts, label: str) -> list[Loss]:
         if self.progress is not None:
