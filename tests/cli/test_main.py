@@ -79,7 +79,7 @@ def test_exit_status(end_with, tmp_path: Path, capsys, error: BaseException | No
 
 def test_an_input_error_is_one_clear_line(end_with, capsys) -> None:
     end_with(InputError("a.json: width", "0 is below 1", "give a width"))
-    assert "lamoid: a.json: width: 0 is below 1. give a width.\n" in capsys.readouterr().err
+    assert "lamoid: a.json: width: 0 is below 1. Give a width.\n" in capsys.readouterr().err
 
 
 def test_json_is_alone_on_standard_output(end_with, capfdbinary) -> None:
@@ -92,7 +92,7 @@ def test_json_is_alone_on_standard_output(end_with, capfdbinary) -> None:
 def test_json_of_an_error(end_with, capfdbinary) -> None:
     assert end_with(InputError("c", "p", "q"), "--json") == 2
     error = json.loads(capfdbinary.readouterr().out)["error"]
-    assert error == {"kind": "InputError", "message": "c: p. q.", "culprit": "c", "problem": "p", "cure": "q"}
+    assert error == {"kind": "InputError", "message": "c: p. Q.", "culprit": "c", "problem": "p", "cure": "q"}
 
 
 def test_a_report_goes_elsewhere_when_the_folder_is_closed(end_with, monkeypatch, tmp_path: Path, capsys) -> None:

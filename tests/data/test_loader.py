@@ -130,13 +130,13 @@ def test_what_cannot_be_loaded_is_refused(single: Shards) -> None:
     for change, match in [
         ({"context": 0}, "must be 1 or more"),
         ({"batch": 0}, "must be 1 or more"),
-        ({"context": len(single)}, "prepare more text"),
+        ({"context": len(single)}, "Prepare more text"),
         ({"ranks": 3}, "do not part evenly"),
         ({"rank": 2, "ranks": 2}, "do not part evenly"),
         ({"position": {"epoch": 0}}, "not an epoch and an index"),
         ({"position": {"epoch": 0, "index": -1}}, "not an epoch and an index"),
         ({"position": {"epoch": 0, "index": True}}, "not an epoch and an index"),
-        ({"position": {"epoch": 0, "index": 10**9}}, "use the data it was saved for"),
+        ({"position": {"epoch": 0, "index": 10**9}}, "Use the data it was saved for"),
         ({"position": []}, "not an epoch and an index"),
     ]:
         with pytest.raises(InputError, match=match):

@@ -98,7 +98,7 @@ def test_a_text_ends_at_the_context_with_the_token_after_it() -> None:
 
 def test_a_prompt_longer_than_the_context_names_both_lengths_before_anything_is_read() -> None:
     engine = counting(context=4)
-    with pytest.raises(InputError, match=r"prompt: has 5 tokens, the model's context is 4\. shorten it by at least 1"):
+    with pytest.raises(InputError, match=r"prompt: has 5 tokens, the model's context is 4\. Shorten it by at least 1"):
         engine.stream([Request((1,), Settings()), Request((1,) * 5, Settings())])
     with pytest.raises(InputError, match="no tokens"):
         engine.stream([Request((), Settings())])

@@ -114,7 +114,7 @@ def test_the_dtype_is_what_was_asked_for(llama: Llama, tmp_path: Path, dtype: st
 
 
 def test_a_prompt_longer_than_the_context_names_both_lengths(llama: Llama) -> None:
-    with pytest.raises(InputError, match=r"prompt: has \d+ tokens, the model's context is 64\. shorten it by at least"):
+    with pytest.raises(InputError, match=r"prompt: has \d+ tokens, the model's context is 64\. Shorten it by at least"):
         llama.generate(TEXT)
 
 
