@@ -51,11 +51,16 @@ class KeyValues:
 
 
 class Cache:
-    """The state of ``rows`` texts under way, of at most ``capacity`` tokens each."""
+    """The state of texts under way, row b's of at most ``capacities[b]`` tokens.
 
-    def __init__(self, layers: int, rows: int, capacity: int) -> None:
-        self.capacity = capacity
-        self.lengths: list[int] = [0] * rows
+    A row's capacity is its own, though the storage is the longest one's: a scaling that goes by it must give a text the
+    same angles whatever texts stand beside it.
+    """
+
+    def __init__(self, layers: int, capacities: Sequence[int]) -> None:
+        self.capacities = list(capacities)
+        self.capacity = max(self.capacities)
+        self.lengths: list[int] = [0] * len(self.capacities)
         self.layers = [KeyValues(self) for _ in range(layers)]
 
     @property
@@ -64,8 +69,14 @@ class Cache:
         return min(self.lengths) == max(self.lengths)
 
     def can_take(self, new: int) -> bool:
-        """Is there room for ``new`` more tokens in every row?"""
+        """Is there room for ``new`` more tokens (padding is none of a row's, but takes the longest one's room)?"""
         return max(self.lengths) + new <= self.capacity
+
+    def reach(self, device: torch.device) -> int | Tensor:
+        """Give the rows' capacities: one number where they are equal, else (B, 1)."""
+        if min(self.capacities) == max(self.capacities):
+            return self.capacities[0]
+        return torch.tensor(self.capacities, device=device)[:, None]
 
     def positions(self, new: int, device: torch.device) -> Tensor:
         """Give the (B, T) positions of the next ``new`` tokens."""
@@ -77,6 +88,8 @@ class Cache:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order: finished ones are dropped, beams are copied."""
-        self.lengths = [self.lengths[row] for row in rows.tolist()]
+        kept = rows.tolist()
+        self.lengths = [self.lengths[row] for row in kept]
+        self.capacities = [self.capacities[row] for row in kept]
         for layer in self.layers:
             layer.select(rows)

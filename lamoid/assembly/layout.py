@@ -15,8 +15,8 @@ class Layout:
     """Positions (B or 1, T), who sees whom, and the length by which a dynamic scaling goes.
 
     ``visible`` is a boolean (B or 1, 1, T, S) mask, true where a query sees a key; ``None`` means plain causal order
-    when ``causal`` is true, and everything when it is false. ``length`` is an integer, or (B, T) for each token its
-    document's length.
+    when ``causal`` is true, and everything when it is false. ``length`` is an integer, or a tensor (B, T) or
+    (B, 1) of each token's document's length.
     """
 
     positions: Tensor
@@ -55,14 +55,14 @@ def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
 
 
 def _behind(cache: Cache, tokens: int, device: torch.device) -> Layout:
-    """Lay ``tokens`` new ones behind the cached ones; dynamic scalings go by the capacity, which never changes."""
+    """Lay ``tokens`` new ones behind the cached ones; dynamic scalings go by each row's capacity."""
     longest = max(cache.lengths)
     if cache.is_uniform:
         places = torch.arange(longest, longest + tokens, device=device)[None]
         if longest == 0 or tokens == 1:
-            return Layout(places, cache.capacity, causal=tokens > 1)
+            return Layout(places, cache.reach(device), causal=tokens > 1)
     else:
         places = cache.positions(tokens, device)
     keys = torch.arange(longest + tokens, device=device)
     visible = keys <= places[:, :, None]
-    return Layout(places, cache.capacity, causal=False, visible=visible[:, None])
+    return Layout(places, cache.reach(device), causal=False, visible=visible[:, None])

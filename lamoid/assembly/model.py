@@ -1,5 +1,6 @@
 """The one language model of all families: an embedding, blocks, a norm and heads, as its spec lists them."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,8 +17,8 @@ from lamoid.errors import InputError
 class Predictor(Protocol):
     """Whatever can say what comes next."""
 
-    def new_cache(self, rows: int, length: int) -> Cache:
-        """Make room for ``rows`` texts of at most ``length`` tokens."""
+    def new_cache(self, capacities: Sequence[int]) -> Cache:
+        """Make room for texts of at most so many tokens each."""
         ...
 
     def step(self, reading: Batch | Tensor, cache: Cache) -> Tensor:
@@ -66,9 +67,9 @@ class LanguageModel(nn.Module):
         """Apply the default head: (..., C) to (..., vocab)."""
         return next(iter(self.heads.values()))(hidden, self.embedding.tokens.weight)
 
-    def new_cache(self, rows: int, length: int) -> Cache:
-        """Make room for ``rows`` texts of at most ``length`` tokens."""
-        return Cache(len(self.blocks), rows, length)
+    def new_cache(self, capacities: Sequence[int]) -> Cache:
+        """Make room for texts of at most so many tokens each."""
+        return Cache(len(self.blocks), capacities)
 
     def step(self, reading: Batch | Tensor, cache: Cache) -> Tensor:
         """Read new (B, T) tokens behind the cached ones; give the (B, vocab) logits of each row's last real token.

@@ -37,8 +37,8 @@ class LinearScalingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 class DynamicScalingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="dynamic"):
     """NTK-aware base that grows with the text's length beyond ``original_context``.
 
-    The length is the whole text's in an uncached pass, and the capacity of the cache in a cached one: so a cached
-    pass equals the uncached pass of that length, and nothing depends on how the text was cut into calls.
+    The length is the whole text's in an uncached pass, and the row's capacity in a cached one: so a cached pass equals
+    the uncached pass of that length, and nothing depends on how the text was cut into calls or on the texts beside it.
     """
 
     factor: float

@@ -57,7 +57,7 @@ class Engine:
 
     def _write(self, texts: list["_Text"]) -> Iterator[Piece]:
         """Read the prompts side by side, then a token of each text at a time; finished ones leave the cache."""
-        cache = self.predictor.new_cache(len(texts), max(text.most_read for text in texts))
+        cache = self.predictor.new_cache([text.most_read for text in texts])
         tokens = self._next([text.request.ids for text in texts], texts, cache)
         while True:
             yield from [text.take(token) for text, token in zip(texts, tokens, strict=True)]

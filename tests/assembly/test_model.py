@@ -69,22 +69,22 @@ def test_the_future_moves_nothing(model, ids):
 @pytest.mark.parametrize("cuts", [[1] * CONTEXT, [CONTEXT], [5, 1, 1, 9, 16], [CONTEXT - 1, 1]], ids=str)
 def test_cached_equals_uncached(model, ids, cuts):
     whole = model(ids)
-    cache = model.new_cache(len(ids), CONTEXT)
+    cache = model.new_cache([CONTEXT] * len(ids))
     pieces = [model(part, cache) for part in ids.split(cuts, dim=1)]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
 def test_ragged_rows_equal_each_alone(model, ids):
-    """Rows of different lengths in one cache, padded at their end, step by step; then one is dropped."""
-    lengths = [4, 11, 7]
-    cache = model.new_cache(3, CONTEXT)
+    """Rows of different lengths and capacities in one cache, padded at their end; then one is dropped."""
+    lengths, capacities = [4, 11, 7], [CONTEXT, 24, 15]
+    cache = model.new_cache(capacities)
     marks = (torch.arange(11) < torch.tensor(lengths)[:, None]).long()
     logits = model.step(Batch(ids[:, :11] * marks, marks), cache)
     rows = [0, 1, 2]
     for step in range(8):
         for place, row in enumerate(rows):
-            alone = model.new_cache(1, CONTEXT)
+            alone = model.new_cache([capacities[row]])
             expected = model.step(ids[row : row + 1, : lengths[row] + step], alone)
             torch.testing.assert_close(logits[place], expected[0], rtol=0, atol=2e-5)
         if step == 4:
@@ -136,7 +136,7 @@ def test_flops_agree_with_torchs_own_counter(model, ids):
 
 def test_cache_numbers_are_what_a_cache_keeps(model, ids):
     with torch.no_grad():
-        cache = model.new_cache(1, 10)
+        cache = model.new_cache([10])
         model.step(ids[:1, :3], cache)
     kept = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
     assert kept == 10 * model.spec.cache_numbers()
@@ -146,7 +146,7 @@ def test_a_full_cache_and_a_long_text_are_refused(ids):
     model = LanguageModel(SPECS["gpt2"])
     initialise(model, seed=0)
     with pytest.raises(InputError, match="holds 4"):
-        model.step(ids[:, :5], model.new_cache(3, 4))
+        model.step(ids[:, :5], model.new_cache([4] * 3))
     with pytest.raises(InputError, match=f"context is {CONTEXT}"):
         model(torch.zeros(1, CONTEXT + 1, dtype=torch.long))
 

@@ -50,8 +50,8 @@ class Counting:
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
 
-    def new_cache(self, rows: int, length: int) -> Any:
-        return CountingCache(rows, length)
+    def new_cache(self, capacities: Sequence[int]) -> Any:
+        return CountingCache(len(capacities), max(capacities))
 
     def step(self, reading: Batch | Tensor, cache: Any) -> Tensor:
         batch = as_batch(reading)
