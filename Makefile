@@ -21,7 +21,7 @@ FRESH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: help demo test check environment clean
 
 help:
-	@echo "make demo    train, fuse and compare small language models (about 4 minutes on two cores)"
+	@echo "make demo    train, fuse and compare small language models (about 3 minutes on two cores)"
 	@echo "make test    run the tests (at most 5 minutes)"
 	@echo "make check   format, lint, check the types and the floors"
 	@echo "make clean   remove the environment and what was built"

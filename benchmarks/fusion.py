@@ -183,6 +183,16 @@ def show(result: dict, read: int, written: int) -> None:
     print(f"largest difference to mergekit's result: {rounding:.2f} bf16 roundings of a tensor's largest number")
 
 
+def describe_machine() -> dict[str, object]:
+    """Give what the figures hang on: the processor's kind, cores that may be used, memory, Python."""
+    return {
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "python": platform.python_version(),
+    }
+
+
 def main() -> None:
     """Make the models, run, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -198,12 +208,13 @@ def main() -> None:
             print(f"making {member}", flush=True)
             make_model(member, SMALL if arguments.small else LARGE, number)
     os.sync()
+    load = os.getloadavg()
     result = measure(arguments.scratch, members, arguments.runs)
     bytes_each = (members[0] / "model.safetensors").stat().st_size
     show(result, 3 * bytes_each, bytes_each)
     versions = {name: version(name) for name in ("lamoid", "torch", "mergekit")}
-    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    record = {"date": date.today().isoformat(), "model": size, "bytes": bytes_each, **machine, **versions, **result}
+    record = {"date": date.today().isoformat(), "model": size, "bytes": bytes_each, "machine": describe_machine()}
+    record |= {"load_average_before": load, "load_average_after": os.getloadavg(), **versions, **result}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"fusion-{size}-{record['date']}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,8 +1,10 @@
 """Single-stream greedy decoding of a random LLaMA beside transformers, and beside what the memory allows.
 
-Both sides use the very same tensors in one process and take turns at going first; figures are medians over the turns.
-The bound reads every weight once a token: as fast as torch's own matrix-vector product does, and as fast as torch reads
-memory at all.
+Both sides use the very same tensors in one process and take turns at going first; figures are medians over the turns,
+all of which are kept. Every weight is read once a token, so there are three yardsticks: the model's own matrix-vector
+products with nothing else, the same products as torch does them by itself (through oneDNN, slower), and memory read by
+torch's ``sum``. Random bf16 weights give nearly flat logits, so the two sides' greedy tokens part after some: the
+roundings of their kernels differ. In float32 they are equal (tests/reference/test_generation.py).
 
     python benchmarks/generate.py             # 1.1B in bf16, about 2 minutes on two quiet cores, 3 GB
     python benchmarks/generate.py --small     # two of its layers
@@ -11,6 +13,7 @@ memory at all.
 import argparse
 import datetime
 import json
+import os
 import platform
 import statistics
 import time
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 
 from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.families.table import FAMILIES
+from lamoid.assembly.linear import multiply
 from lamoid.assembly.model import LanguageModel
 from lamoid.inference.engine import Engine
 from lamoid.inference.request import Request, Settings
@@ -107,11 +111,11 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 @torch.inference_mode()
-def time_products(model: LanguageModel) -> float:
-    """Multiply a vector by every matrix that a token meets: torch's own bound."""
+def time_products(model: LanguageModel, product: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Multiply a vector by every matrix that a token meets, and do nothing else."""
     matrices = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
     vectors = {width: torch.randn(1, 1, width).bfloat16() for width in {matrix.shape[1] for matrix in matrices}}
-    return seconds(lambda: [nn.functional.linear(vectors[matrix.shape[1]], matrix) for matrix in matrices])
+    return seconds(lambda: [product(vectors[matrix.shape[1]], matrix) for matrix in matrices])
 
 
 @torch.inference_mode()
@@ -132,13 +136,14 @@ def measure(layers: int, turns: int, count: int) -> dict[str, object]:
             theirs, ours = time_peer(peer, prompt, count), time_ours(model, prompt, count)
         else:
             ours, theirs = time_ours(model, prompt, count), time_peer(peer, prompt, count)
-        rounds.append((ours, theirs, time_products(model), time_reading(model)))
+        bounds = time_products(model, multiply), time_products(model, nn.functional.linear), time_reading(model)
+        rounds.append((ours, theirs, *bounds))
     pairs = zip(rounds[0][0][0], rounds[0][1][0], strict=True)
     same = next((place for place, (one, other) in enumerate(pairs) if one != other), count)
     rounds = rounds[1:]
     first, first_peer = (statistics.median(turn[side][1] for turn in rounds) for side in (0, 1))
     each, each_peer = (statistics.median(turn[side][2] for turn in rounds) for side in (0, 1))
-    products, reading = (statistics.median(turn[side] for turn in rounds) for side in (2, 3))
+    products, onednn, reading = (statistics.median(turn[side] for turn in rounds) for side in (2, 3, 4))
     return {
         "tokens_per_second": 1 / each,
         "transformers_tokens_per_second": 1 / each_peer,
@@ -146,6 +151,7 @@ def measure(layers: int, turns: int, count: int) -> dict[str, object]:
         "share_of_products_bound": products / each,
         "share_of_reading_bound": reading / each,
         "products_bound_tokens_per_second": 1 / products,
+        "onednn_products_tokens_per_second": 1 / onednn,
         "reading_bound_tokens_per_second": 1 / reading,
         "reading_gigabytes_per_second": size / reading / 1e9,
         "prompt_seconds": first,
@@ -153,7 +159,7 @@ def measure(layers: int, turns: int, count: int) -> dict[str, object]:
         "bytes_a_token": size,
         "equal_greedy_tokens": same,
         "tokens": count,
-        "turns": turns,
+        "turns": [{"seconds_a_token": turn[0][2], "transformers_seconds_a_token": turn[1][2]} for turn in rounds],
         "layers": layers,
     }
 
@@ -169,12 +175,13 @@ def main() -> None:
         torch.set_num_threads(words.threads)
     figures = measure(2 if words.small else 22, words.turns, words.tokens)
     for name, value in figures.items():
-        print(f"{name:<36} {value:.4g}" if isinstance(value, float) else f"{name:<36} {value:,}")
+        if name != "turns":
+            print(f"{name:<36} {value:.4g}" if isinstance(value, float) else f"{name:<36} {value:,}")
     if words.small:
         return
     figures |= {"threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
     figures |= {"transformers": transformers.__version__, "date": datetime.date.today().isoformat()}
-    figures["processor"] = torch.backends.cpu.get_cpu_capability()
+    figures |= {"processor": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(), "load": os.getloadavg()}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"generate-{figures['date']}.json"
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """Keys and values of tokens already read, so that a step reads only the new ones.
 
 Rows are ragged: row b's next token stands at position ``lengths[b]``. Storage is one zeroed tensor a layer, made at its
-first use; zeroed, because a masked position still meets the softmax's 0, and 0 x NaN is NaN.
+first use and doubled when it is full; zeroed, because a masked position still meets the softmax's 0, and 0 x NaN is
+NaN.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+FIRST_SIZE = 256
 
 
 class Memory(Protocol):
@@ -29,20 +32,29 @@ class KeyValues:
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new tokens behind each row's old ones; give views of everything up to the longest row."""
-        rows, heads, new, width = keys.shape
-        if self.keys is None or self.values is None:
-            self.keys = keys.new_zeros(rows, heads, self.owner.capacity, width)
-            self.values = values.new_zeros(rows, heads, self.owner.capacity, values.shape[-1])
+        new = keys.shape[2]
         stop = max(self.owner.lengths) + new
+        self.keys, self.values = self._grown(self.keys, keys, stop), self._grown(self.values, values, stop)
         if self.owner.is_uniform:
             self.keys[:, :, stop - new : stop] = keys
             self.values[:, :, stop - new : stop] = values
         else:
-            row = torch.arange(rows, device=keys.device)[:, None]
+            row = torch.arange(len(keys), device=keys.device)[:, None]
             place = self.owner.positions(new, keys.device)
             self.keys[row, :, place] = keys.transpose(1, 2)
             self.values[row, :, place] = values.transpose(1, 2)
         return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def _grown(self, stored: Tensor | None, new: Tensor, stop: int) -> Tensor:
+        """Give storage for ``stop`` tokens: doubled when full, so that a capacity asks for no memory before its use."""
+        size = 0 if stored is None else stored.shape[2]
+        if stored is not None and size >= stop:
+            return stored
+        rows, heads, _, width = new.shape
+        grown = new.new_zeros(rows, heads, min(self.owner.capacity, max(stop, 2 * size, FIRST_SIZE)), width)
+        if stored is not None:
+            grown[:, :, :size] = stored
+        return grown
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order."""

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import typer
 
@@ -24,11 +24,21 @@ from lamoid.cli.signature import command_parameters
 from lamoid.cli.table import COMMANDS, Command
 from lamoid.errors import InputError
 
+
+class Result(Protocol):
+    """What a recipe returns: a struct that is printed as lines for a person, or encoded as JSON."""
+
+    def lines(self) -> list[str]:
+        """Write what a person reads."""
+        ...
+
+
+Recipe: TypeAlias = Callable[..., Result]
 USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
 
 def run(words: list[str] | None = None) -> int:
-    """Runs one command line and returns its exit status; the only place where every error ends."""
+    """Run one command line and return its exit status; the only place where every error ends."""
     words = sys.argv[1:] if words is None else words
     # Read when torch is loaded. Threads that wait by spinning, libgomp's way, were 10 times slower on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -45,16 +55,18 @@ def run(words: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except InputError as error:
+        fields = {"culprit": error.culprit, "problem": error.problem, "cure": error.cure}
+        return _tell(error, fields, as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - every other error is a bug, and leaves a report
-        if _is_declared(error):
-            _tell(error, as_json="--json" in words)
-            return USAGE
+        if _is_of_the_disk(error):
+            return _tell(error, {}, as_json="--json" in words)
         print(_report(error, words), file=sys.stderr)
         return BUG
 
 
 def _parse_and_call(words: list[str]) -> int:
-    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+    calls: list[tuple[Recipe, dict[str, Any]]] = []
     try:
         build_app(next((word for word in words if not word.startswith("-")), None), calls)(words, prog_name="lamoid")
     except SystemExit as end:
@@ -65,8 +77,8 @@ def _parse_and_call(words: list[str]) -> int:
     return 0
 
 
-def build_app(wanted: str | None, calls: list[tuple[Callable[..., Any], dict[str, Any]]]) -> typer.Typer:
-    """Every command by name and summary; the parameters, and so the import, of the wanted one alone.
+def build_app(wanted: str | None, calls: list[tuple[Recipe, dict[str, Any]]]) -> typer.Typer:
+    """Offer every command by name and summary; the parameters, and so the import, of the wanted one alone.
 
     A parsed command is put into ``calls`` and not called: typer turns some exceptions into its own.
     """
@@ -78,13 +90,13 @@ def build_app(wanted: str | None, calls: list[tuple[Callable[..., Any], dict[str
     return app
 
 
-def find(row: Command) -> Callable[..., Any]:
-    """Imports the recipe a row names."""
+def find(row: Command) -> Recipe:
+    """Import the recipe that a row names."""
     module, name = row.function.split(":")
     return getattr(importlib.import_module(module), name)
 
 
-def _body(row: Command, calls: list[tuple[Callable[..., Any], dict[str, Any]]]) -> Callable[..., None]:
+def _body(row: Command, calls: list[tuple[Recipe, dict[str, Any]]]) -> Callable[..., None]:
     function = find(row)
 
     def remember(**values: Any) -> None:
@@ -96,7 +108,7 @@ def _body(row: Command, calls: list[tuple[Callable[..., Any], dict[str, Any]]]) 
     return remember
 
 
-def _call(function: Callable[..., Any], values: dict[str, Any]) -> None:
+def _call(function: Recipe, values: dict[str, Any]) -> None:
     as_json = values.pop("as_json")
     stdout = sys.stdout
     with contextlib.ExitStack() as stack:
@@ -109,12 +121,7 @@ def _call(function: Callable[..., Any], values: dict[str, Any]) -> None:
         result = function(**values)
     if as_json:
         _print_json(result, stdout)
-    elif hasattr(result, "render"):
-        import rich.console
-
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
-        rich.console.Console(highlight=False, width=width).print(result.render(), crop=False)
-    elif result is not None:
+    else:
         print(*result.lines(), sep="\n")
 
 
@@ -126,24 +133,24 @@ def _print_json(value: Any, stdout: Any) -> None:
     stdout.buffer.write(text + b"\n")
 
 
-def _is_declared(error: Exception) -> bool:
-    """Is it one of the errors that mean: what was given, or the disk, cannot do this."""
-    if isinstance(error, OSError):
-        from lamoid.weights.durable import DurabilityUncertain, NotCommitted
+def _is_of_the_disk(error: Exception) -> bool:
+    """Say whether it is a declared error of writing; the import waits until there is an error to look at."""
+    if not isinstance(error, OSError):
+        return False
+    from lamoid.weights.durable import DurabilityUncertain, NotCommitted
 
-        return isinstance(error, NotCommitted | DurabilityUncertain)
-    return isinstance(error, InputError)
+    return isinstance(error, NotCommitted | DurabilityUncertain)
 
 
-def _tell(error: Exception, *, as_json: bool) -> None:
+def _tell(error: Exception, fields: dict[str, str], *, as_json: bool) -> int:
     print(f"lamoid: {error}", file=sys.stderr)
     if as_json:
-        fields = {name: getattr(error, name) for name in ("culprit", "problem", "cure") if hasattr(error, name)}
         _print_json({"error": {"kind": type(error).__name__, "message": str(error), **fields}}, sys.stdout)
+    return USAGE
 
 
 def _report(error: Exception, words: list[str]) -> str:
-    """Writes the bug report where it can, and gives the line that says where."""
+    """Write the bug report where it can, and give the line that says where."""
     versions = [f"{name} {_version(name)}" for name in ("lamoid", "torch", "numpy", "safetensors", "tokenizers")]
     text = "\n".join(
         [

@@ -16,7 +16,7 @@ Parameter = inspect.Parameter
 
 
 def command_parameters(function: Callable[..., Any]) -> list[Parameter]:
-    """The parameters typer needs to offer ``function`` on a command line, in order, ``--json`` last."""
+    """Give the parameters that typer needs to offer ``function`` on a command line, in order, ``--json`` last."""
     hints = get_type_hints(function, include_extras=True)
     shown = [
         _shown(parameter, hints[parameter.name])
@@ -45,7 +45,7 @@ def _shown(parameter: Parameter, hint: Any) -> Parameter:
 
 
 def _on_command_line(kind: Any) -> Any:
-    """The type a word is read as: a list where one may be given, else a path, else the first; ``None`` stays possible.
+    """Give the type a word is read as: a list where one may be given, else a path, else the first; ``None`` may stay.
 
     ``str | Path | Mapping`` is a path, ``str | Sequence[str]`` a list of texts.
     """

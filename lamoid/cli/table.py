@@ -41,7 +41,7 @@ COMMANDS = (
         "Make",
         "lamoid.recipes.train:train",
         "Train a model by a recipe, or go on with one.",
-        "lamoid train recipe.toml --set optimizer.rate=1e-3",
+        "lamoid train recipe.toml --set optimizer.learning_rate=1e-3",
     ),
     Command(
         "fuse",

@@ -4,11 +4,11 @@ import codecs
 import glob
 import io
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from lamoid.contained import open_plain
 from lamoid.errors import InputError
 
 BLOCK = 2**20
@@ -19,10 +19,10 @@ RECODE = "convert it to UTF-8, for instance with `iconv -f ENCODING -t UTF-8`"
 
 
 def find_files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
-    """Gives the files that files, folders and globs name, each once, and whether it was named itself.
+    """Give the files that files, folders and globs name, each once, and whether it was named itself.
 
     A folder stands for the files below it with a suffix of ``TEXT_SUFFIXES``, sorted by path; links to folders are not
-    followed. A glob (``**`` goes into folders) stands for the files that it matches, sorted. Raises InputError where a
+    followed. A glob (``**`` goes into folders) stands for the files that it matches, sorted. Raise InputError where a
     path names nothing.
     """
     if not paths:
@@ -57,18 +57,17 @@ def _files_of(path: str | Path) -> list[tuple[Path, bool]]:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
-    """Opens a regular file and gives its size; trouble with the disk or the permissions becomes an InputError."""
+    """Open a plain file and give its size; trouble with the disk or the permissions becomes an InputError."""
+    descriptor, size = open_plain(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(path, "is no regular file", "name a file, a folder or a glob")
-        with path.open("rb") as file:
-            yield file, os.fstat(file.fileno()).st_size
+        with os.fdopen(descriptor, "rb") as file:
+            yield file, size
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}", "check the file and its permissions") from error
 
 
 def text_blocks(path: Path) -> Iterator[str]:
-    """Gives the text of a UTF-8 file in blocks of at most BLOCK characters; a byte order mark is left out."""
+    """Give the text of a UTF-8 file in blocks of at most BLOCK characters; a byte order mark is left out."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_source(path) as (file, size):
         offset = skip_mark(file, path)
@@ -80,7 +79,7 @@ def text_blocks(path: Path) -> Iterator[str]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Gives the lines of a UTF-8 file, with their numbers from 1 and without their ends; blank ones are left out."""
+    """Give the lines of a UTF-8 file, with their numbers from 1 and without their ends; blank ones are left out."""
     with open_source(path) as (file, size):
         offset, number = skip_mark(file, path), 0
         while line := file.readline(LONGEST_LINE + 1):
@@ -95,7 +94,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def skip_mark(file: io.BufferedReader, path: Path) -> int:
-    """Reads past a byte order mark of UTF-8 and gives its length; refuses the marks of UTF-16 and UTF-32."""
+    """Read past a byte order mark of UTF-8 and give its length; refuse the marks of UTF-16 and UTF-32."""
     head = file.read(4)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
         raise InputError(path, "is UTF-16 or UTF-32 text (its first bytes say so)", RECODE)
@@ -105,13 +104,13 @@ def skip_mark(file: io.BufferedReader, path: Path) -> int:
 
 
 def check_whole(path: Path, read: int, size: int) -> None:
-    """Refuses a file that grew or shrank since it was opened: what was read of it is no one state of it."""
+    """Refuse a file that grew or shrank since it was opened: what was read of it is no one state of it."""
     if read != size:
         raise InputError(path, f"changed while it was read: {size} bytes at first, {read} read", "try again on a copy")
 
 
 def _decode(decoder: codecs.IncrementalDecoder, block: bytes, offset: int, path: Path, final: bool = False) -> str:
-    """Decodes the block that stands at ``offset``; an empty one is the end of the file."""
+    """Decode the block that stands at ``offset``; an empty one is the end of the file."""
     if (place := block.find(b"\0")) >= 0:
         raise InputError(
             path,

@@ -23,7 +23,7 @@ class TrainingBatch:
     targets: Tensor
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
-        """Gives the same batch on ``device``."""
+        """Give the same batch on ``device``."""
         return TrainingBatch(self.batch.to(device), self.targets.to(device))
 
 
@@ -90,7 +90,7 @@ class Loader:
 
 
 def sequential(shards: Shards, *, context: int, batch: int) -> Iterator[TrainingBatch]:
-    """Gives windows side by side from the first token on, once, so that each target is scored exactly once.
+    """Give windows side by side from the first token on, once, so that each target is scored exactly once.
 
     The last window may be shorter; it is padded on the right with segment 0 and IGNORED targets.
     """

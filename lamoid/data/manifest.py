@@ -4,12 +4,15 @@ from pathlib import Path
 
 import msgspec
 
+from lamoid.contained import is_there, read_inside
 from lamoid.errors import InputError
+from lamoid.strict_json import parse_json
 
 NAME = "corpus.json"
 BOUNDARIES = "documents.bin"
 CURE = "prepare the data again with `lamoid prepare`"
 FORMAT = 1
+LARGEST = 100 * 10**6
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,19 +44,22 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def shard_name(number: int) -> str:
-    """Gives the file name of the shard with this number, counted from 0."""
+    """Give the file name of the shard with this number, counted from 0."""
     return f"tokens-{number:05d}.bin"
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Reads and checks the description in ``folder``. Raises InputError naming file and field."""
+def read_corpus(folder: Path) -> Manifest:
+    """Read and check the description in ``folder``. Raise InputError naming file and field."""
     path = folder / NAME
-    if not path.is_file():
+    if not is_there(folder, NAME):
         raise InputError(folder, f"holds no prepared data (no {NAME})", "make it with `lamoid prepare`")
+    data = read_inside(folder, NAME, limit=LARGEST)
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (msgspec.DecodeError, RecursionError, OSError) as error:
+        manifest = msgspec.convert(parse_json(data, file=path), Manifest)
+    except msgspec.ValidationError as error:
         raise InputError(path, f"cannot be read: {error}", CURE) from error
+    except InputError as error:
+        raise InputError(error.culprit, error.problem, CURE) from error
     if manifest.format != FORMAT:
         raise InputError(f"{path}: format", f"{manifest.format} is not {FORMAT}", CURE)
     if manifest.width not in (2, 4) or not 0 < manifest.vocab <= 256**manifest.width:

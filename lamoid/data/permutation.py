@@ -20,7 +20,7 @@ class Permutation:
         self._keys = [int.from_bytes(digest[8 * k : 8 * k + 8], "little") for k in range(ROUNDS)]
 
     def __getitem__(self, index: int) -> int:
-        """Gives what stands at place ``index``."""
+        """Give what stands at place ``index``."""
         if not 0 <= index < self.size:
             raise IndexError(index)
         while True:
@@ -38,7 +38,7 @@ class Permutation:
 
 
 def _scramble(number: int) -> int:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     number = (number + 0x9E3779B97F4A7C15) & _MASK
     number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     number = (number ^ number >> 27) * 0x94D049BB133111EB & _MASK

@@ -24,21 +24,29 @@ BATCH = 2**20  # characters a call of the library
 class Draft(Protocol):
     """A folder in the making, as weights/durable.py gives it."""
 
-    def open(self, name: str) -> BinaryIO: ...
+    def open(self, name: str) -> BinaryIO:
+        """Open a new file of this name for writing."""
+        ...
 
-    def write(self, name: str, data: bytes) -> None: ...
+    def write(self, name: str, data: bytes) -> None:
+        """Write one whole file."""
+        ...
 
 
 class MakeFolder(Protocol):
     """Makes a folder appear under its name only when everything in it is written."""
 
-    def __call__(self, target: Path, *, overwrite: bool = False) -> AbstractContextManager[Draft]: ...
+    def __call__(self, target: Path, *, overwrite: bool = False) -> AbstractContextManager[Draft]:
+        """Give a draft that becomes ``target`` when its block ends without an exception."""
+        ...
 
 
 class Advance(Protocol):
     """Is told the number of bytes of text done since the last call."""
 
-    def __call__(self, n: int = 1, **figures: float | str) -> None: ...
+    def __call__(self, n: int = 1, **figures: float | str) -> None:
+        """Count ``n`` bytes more; ``figures`` say how it stands."""
+        ...
 
 
 def prepare(
@@ -52,11 +60,11 @@ def prepare(
     overwrite: bool = False,
     advance: Advance | None = None,
 ) -> Manifest:
-    """Writes ``documents`` as token shards into the folder ``out``, each as start token, tokens, end token.
+    """Write ``documents`` as token shards into the folder ``out``, each as start token, tokens, end token.
 
     ``workers`` batches are tokenised at a time; their number never changes a byte. Parts of one document (see
     ``read_documents``) are tokenised one by one, so no token stands across a cut. The tokenizer is stored beside.
-    Raises InputError, and whatever ``folder`` raises for a disk that fails.
+    Raise InputError, and whatever ``folder`` raises for a disk that fails.
     """
     if shard_tokens < 1 or workers < 1:
         raise InputError("shard_tokens, workers", f"{shard_tokens} and {workers} must be 1 or more", "raise them")
@@ -75,7 +83,7 @@ def prepare(
 
 
 def part_encoder(tokenizer: Tokenizer) -> Callable[[list[Document], list[bool]], list[list[int]]]:
-    """Gives a function that encodes documents, and parts that continue one without what opens a text.
+    """Give a function that encodes documents, and parts that continue one without what opens a text.
 
     A sentencepiece-like tokenizer puts a space before every text. Before a part it must not, so such a part is encoded
     behind a line's end, whose ids are then taken off again.
@@ -104,7 +112,7 @@ def part_encoder(tokenizer: Tokenizer) -> Callable[[list[Document], list[bool]],
 def _tokenised(
     documents: Iterable[Document], tokenizer: Tokenizer, workers: int
 ) -> Iterator[tuple[list[Document], list[NDArray[np.uint32]]]]:
-    """Gives batches of documents with their ids, in order, while the next ones are being tokenised."""
+    """Give batches of documents with their ids, in order, while the next ones are being tokenised."""
     encode = part_encoder(tokenizer)
 
     def work(batch: list[Document], continues: list[bool]) -> list[NDArray[np.uint32]]:
@@ -158,7 +166,7 @@ class _Writer:
         self.tokens = self.documents = self.text_bytes = 0
 
     def add(self, document: Document, ids: NDArray[np.uint32]) -> None:
-        """Adds a document or the next part of one."""
+        """Add a document or the next part of one."""
         start, end = self._tokenizer.start, self._tokenizer.end
         before = [] if self._is_open or start is None else [start]
         after = [] if not document.ends or end is None else [end]
@@ -175,7 +183,7 @@ class _Writer:
         self._append(tokens)
 
     def finish(self) -> Manifest:
-        """Closes the files and gives their description."""
+        """Close the files and give their description."""
         self._close_shard()
         self._boundaries.close()
         if self.tokens == 0:

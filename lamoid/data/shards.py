@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lamoid.contained import contained, is_there
 from lamoid.data.files import open_source
-from lamoid.data.manifest import BOUNDARIES, CURE, Manifest, read_manifest
+from lamoid.data.manifest import BOUNDARIES, CURE, Manifest, read_corpus
 from lamoid.errors import InputError
 
 
@@ -30,9 +31,9 @@ class Shards:
         return self.last - self.first
 
     def window(self, begin: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the tokens from ``begin`` on and the number of the document that each is in, both (length,).
+        """Give the tokens from ``begin`` on and the number of the document that each is in, both (length,).
 
-        Documents are numbered over the whole folder from 1. Raises InputError for a token that no tokenizer gave.
+        Documents are numbered over the whole folder from 1. Raise InputError for a token that no tokenizer gave.
         """
         if not 0 <= begin < begin + length <= len(self):
             raise IndexError(f"tokens {begin} to {begin + length} of {len(self)}")
@@ -43,14 +44,14 @@ class Shards:
         return ids, low + np.cumsum(np.bincount(self.starts[low:high] - begin, minlength=length))
 
     def part(self, begin: float, end: float) -> "Shards":
-        """Gives the stretch between two fractions of the tokens, such as the last tenth: ``part(0.9, 1)``."""
+        """Give the stretch between two fractions of the tokens, such as the last tenth: ``part(0.9, 1)``."""
         if not 0 <= begin < end <= 1:
             raise InputError("part", f"{begin} to {end} is no stretch between 0 and 1", "choose 0 <= begin < end <= 1")
         length = len(self)
         return replace(self, first=self.first + round(length * begin), last=self.first + round(length * end))
 
     def check_tokenizer(self, fingerprint: str) -> None:
-        """Raises InputError unless the tokenizer of this fingerprint made the tokens."""
+        """Raise InputError unless the tokenizer of this fingerprint made the tokens."""
         if fingerprint != self.manifest.tokenizer:
             raise InputError(
                 self.folder,
@@ -75,27 +76,28 @@ class Shards:
 
 
 def open_shards(folder: Path | str, *, hashes: bool = False) -> Shards:
-    """Opens a folder that ``lamoid prepare`` wrote; sizes are always checked, the contents with ``hashes=True``.
+    """Open a folder that ``lamoid prepare`` wrote; sizes are always checked, the contents with ``hashes=True``.
 
-    Raises InputError naming the file that is missing, cut short or damaged.
+    Raise InputError naming the file that is missing, cut short or damaged.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    tokens = [_map(folder / s.file, f"<u{manifest.width}", s.tokens, s.sha256 * hashes) for s in manifest.shards]
-    starts = _map(folder / BOUNDARIES, "<i8", manifest.documents, manifest.boundaries * hashes)
+    manifest = read_corpus(folder)
+    tokens = [_map(folder, s.file, f"<u{manifest.width}", s.tokens, s.sha256 * hashes) for s in manifest.shards]
+    starts = _map(folder, BOUNDARIES, "<i8", manifest.documents, manifest.boundaries * hashes)
     steps = np.diff(starts)
     if starts[0] != 0 or starts[-1] >= manifest.tokens or (len(steps) and steps.min() < 0):
         raise InputError(folder / BOUNDARIES, "does not give the starts of documents in order", CURE)
     return Shards(folder, manifest, tuple(tokens), starts, 0, manifest.tokens)
 
 
-def _map(path: Path, kind: str, count: int, sha256: str) -> NDArray:
-    expected = count * np.dtype(kind).itemsize
-    if not path.is_file():
+def _map(folder: Path, name: str, kind: str, count: int, sha256: str) -> NDArray:
+    path = folder / name
+    if not is_there(folder, name):
         raise InputError(path, "is missing", CURE)
-    with open_source(path) as (file, size):
+    expected = count * np.dtype(kind).itemsize
+    with open_source(contained(folder, name)) as (file, size):
         if size != expected:
             raise InputError(path, f"has {size} bytes, not the {expected} of its manifest", CURE)
         if sha256 and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise InputError(path, "does not have the hash of its manifest: it is damaged", CURE)
-    return np.memmap(path, dtype=kind, mode="r", shape=(count,))
+        return np.memmap(file, dtype=kind, mode="r", shape=(count,))

@@ -28,13 +28,13 @@ def read_documents(
     field: str = "text",
     part: int | None = None,
 ) -> Iterator[Document]:
-    """Reads the documents of files, folders and globs, one after the other, in a fixed order.
+    """Read the documents of files, folders and globs, one after the other, in a fixed order.
 
     A file is one document, or, with a ``separator``, one between each two of them (the separator itself is dropped);
     in a ``.jsonl`` or ``.ndjson`` file each line is one, its text under ``field``. Line ends are kept. Documents
     without any character but white space are left out. With ``part``, longer documents come in parts of at most that
     many characters, cut where no token can stand across, and memory stays flat however long a document is.
-    Raises InputError for what is no UTF-8 text, and for a named file, or all files together, without a document.
+    Raise InputError for what is no UTF-8 text, and for a named file, or all files together, without a document.
     """
     if separator == "":
         raise InputError("separator", "is empty", "give at least one character, or leave it out")
@@ -54,7 +54,7 @@ def read_documents(
 
 
 def cut_place(text: str, limit: int) -> int:
-    """Gives the last place up to ``limit`` where a text may be cut so that tokenizers see the same words.
+    """Give the last place up to ``limit`` where a text may be cut so that tokenizers see the same words.
 
     That is after a line's end, else before a space, each with no other white space around; else ``limit`` itself.
     """
@@ -104,7 +104,7 @@ def _line_text(line: bytes, field: str, name: str) -> str:
 
 
 def _split(blocks: Iterable[str], separator: str | None) -> Iterator[Iterable[tuple[str, bool]]]:
-    """Gives for each document its blocks, each with whether it is the last; they must be used up one by one."""
+    """Give for each document its blocks, each with whether it is the last; they must be used up one by one."""
     if separator is None:
         yield _marked(blocks)
         return
@@ -137,7 +137,7 @@ def _marked(blocks: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _parts(name: str, pieces: Iterable[tuple[str, bool]], part: int | None) -> Iterator[Document]:
-    """Joins the blocks of one document and cuts it into parts; gives nothing for a blank one."""
+    """Join the blocks of one document and cut it into parts; give nothing for a blank one."""
     held: list[str] = []
     length, begun = 0, False
     for text, last in pieces:

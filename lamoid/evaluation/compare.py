@@ -5,27 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 
 RESAMPLES = 2000
-GATHERED = 1 << 22
+ROWS = 16
+"""Resamples that are counted and summed at once; the memory taken is 8 * ROWS bytes a document."""
 
 Interval = tuple[float, float]
 
 
-def resample_ratios(sums: np.ndarray, sizes: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """Give sum(sums) / sum(sizes) of ``resamples`` draws of the documents, (models, resamples) in float64.
+def resample_sums(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+    """Give the sum of each row of ``values``, (rows, documents), over each draw: (rows, resamples) in float64.
 
-    ``sums`` and ``sizes`` are (models, documents). Every model sees the same draws, so that rows can be subtracted.
-    The same seed gives the same bits. At most about ``GATHERED`` numbers are gathered at once.
+    A draw takes as many documents as there are, with replacement: what counts is how often it holds each of them, so
+    the sums are one matrix product. All rows see the same draws. The same seed gives the same bits, and equal rows
+    have equal sums: each is summed once, since a product may add up one column in another order than its neighbour.
     """
-    models, documents = sums.shape
+    documents = values.shape[1]
     generator = np.random.default_rng(seed)
-    stacked = np.concatenate([sums, sizes]).astype(np.float64)
-    rows = max(1, GATHERED // (2 * models * documents))
-    pieces = []
-    for begin in range(0, resamples, rows):
-        drawn = generator.integers(0, documents, (min(rows, resamples - begin), documents))
-        totals = stacked[:, drawn].sum(axis=2)
-        pieces.append(totals[:models] / totals[models:])
-    return np.concatenate(pieces, axis=1)
+    different, places = np.unique(np.asarray(values, np.float64), axis=0, return_inverse=True)
+    columns = np.ascontiguousarray(different.T)
+    counts = np.empty((min(ROWS, resamples), documents))
+    sums = np.empty((resamples, len(different)))
+    for begin in range(0, resamples, ROWS):
+        part = counts[: resamples - begin]
+        for row in part:
+            row[:] = np.bincount(generator.integers(0, documents, documents), minlength=documents)
+        np.matmul(part, columns, out=sums[begin : begin + len(part)])
+    return sums.T[places.reshape(-1)]
 
 
 def ratio(sums: Sequence[float], sizes: Sequence[float]) -> float:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from lamoid.weights.contained import contained, open_plain
+from lamoid.contained import contained, open_plain
 from lamoid.weights.durable import MANIFEST, read_manifest, verify
 
 

@@ -45,6 +45,7 @@ def document_losses(
     context: int | None = None,
     batch: int | None = None,
     advance: Callable[[int], None] | None = None,
+    in_blocks: bool = False,
 ) -> list[Loss]:
     """Score every token of every document once; give one ``Loss`` a document.
 
@@ -52,32 +53,15 @@ def document_losses(
     not overlap: [start, t1 .. tc-1] scores t1 .. tc, then [tc .. t2c-1] scores the next. Without a start token the
     first token of a document is not scored. ``batch`` windows are read at once, about 2048 tokens if not given; in
     float32 the result depends on that by less than 1e-5. ``advance`` is told the tokens scored.
-    """
-    found = _token_losses(model, tokenizer, documents, context or model.spec.context, batch, advance)
-    return [
-        Loss(float(nats.sum(dtype=np.float64)), len(nats), len(document.encode()))
-        for nats, document in zip(found, documents, strict=True)
-    ]
 
-
-def block_losses(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    documents: Sequence[str],
-    *,
-    context: int | None = None,
-    batch: int | None = None,
-    advance: Callable[[int], None] | None = None,
-) -> list[Loss]:
-    """Score as ``document_losses`` does, and share each document's tokens out evenly to blocks of about 4096 bytes.
-
-    The sums over all blocks are those over all documents. For intervals where there are few documents.
+    ``in_blocks``: each document's tokens are shared out evenly to blocks of about 4096 bytes, and each block has a
+    ``Loss``, for intervals where there are few documents. The sums over all blocks are those over all documents.
     """
     found = _token_losses(model, tokenizer, documents, context or model.spec.context, batch, advance)
     losses = []
     for nats, document in zip(found, documents, strict=True):
         size = len(document.encode())
-        count = max(1, -(-size // BLOCK_BYTES))
+        count = max(1, -(-size // BLOCK_BYTES)) if in_blocks else 1
         edges = [(len(nats) * k // count, size * k // count) for k in range(count + 1)]
         for (first, low), (last, high) in pairwise(edges):
             losses.append(Loss(float(nats[first:last].sum(dtype=np.float64)), last - first, high - low))

@@ -3,8 +3,8 @@
 import importlib.util
 import io
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 NO_MATPLOTLIB = "No picture was drawn: matplotlib is missing (pip install 'lamoid[eval]')."
 COLOURS = {"base": "#7f7f7f", "member": "#1f77b4", "uniform": "#9467bd", "fused": "#d62728"}
@@ -25,14 +25,35 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw_intervals(rows: Sequence[Row], *, title: str, axis: str) -> bytes:
-    """Draw one line a model, best read from above: a dot at its figure, a bar over its 95 % interval."""
+def draw_intervals(panels: Mapping[str, Sequence[Row]], *, axis: str) -> bytes:
+    """Draw one line a model: a dot at its figure, a bar over its 95 % interval; a PNG.
+
+    ``panels`` maps titles to rows. Several stand side by side, name the same models and share their labels.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 1.2 + 0.45 * len(rows)), layout="constrained")
+    height = 1.2 + 0.45 * max(map(len, panels.values()))
+    figure = Figure(figsize=(8.0 if len(panels) == 1 else 4.0 * len(panels), height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    row_of_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, rows) in zip(row_of_axes, panels.items(), strict=True):
+        _draw_panel(axes, rows)
+        axes.set_title(title, parse_math=False)
+        axes.set_xlabel(axis)
+    first = next(iter(panels.values()))
+    row_of_axes[0].set_yticks(range(len(first)), [_label(row) for row in first])
+    row_of_axes[0].invert_yaxis()
+    for label in row_of_axes[0].get_yticklabels():
+        label.set_parse_math(False)
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
+        figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _draw_panel(axes: Any, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         colour = COLOURS[row.kind]
         axes.plot(
@@ -44,18 +65,7 @@ def draw_intervals(rows: Sequence[Row], *, title: str, axis: str) -> bytes:
             solid_capstyle="butt",
         )
         axes.plot((row.value,), (place,), "o", color=colour, markersize=7)
-    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
-    axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(axis)
-    axes.set_title(title, parse_math=False)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
-        figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
-    return picture.getvalue()
 
 
 def _label(row: Row) -> str:

@@ -2,20 +2,24 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
 
-from lamoid.evaluation.compare import Interval, interval, ratio, resample_ratios
+from lamoid.evaluation.compare import Interval, interval, ratio, resample_sums
 from lamoid.evaluation.perplexity import Loss
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One figure: of ``count`` tokens in ``units`` resampled documents or blocks, for one model on one text."""
+    """One figure: of ``count`` tokens in ``units`` resampled documents or blocks, for one model on one text.
+
+    ``value`` is None where float64 cannot hold it: a perplexity beyond 1e308.
+    """
 
     model: str
     metric: str
-    value: float
+    value: float | None
     interval: Interval | None
     count: int
     units: int
@@ -36,15 +40,15 @@ class Figures(msgspec.Struct, frozen=True):
     bytes: int
 
     @property
-    def perplexity(self) -> float:
-        return math.exp(self.nats_per_token)
+    def perplexity(self) -> float | None:
+        """Give e to the nats a token; None beyond the largest float64, about 1.8e308."""
+        return _exponential(self.nats_per_token)
 
     @property
     def perplexity_interval(self) -> Interval | None:
-        if self.nats_per_token_interval is None:
-            return None
-        low, high = self.nats_per_token_interval
-        return math.exp(low), math.exp(high)
+        """Give the interval's ends, exponentiated; None where there is none or an end is beyond float64."""
+        low, high = (_exponential(end) for end in self.nats_per_token_interval or (math.inf, math.inf))
+        return None if low is None or high is None else (low, high)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -68,43 +72,60 @@ class Origin(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Measured:
-    """The summed nats, scored tokens and bytes of each unit, for models that read the same units: (models, units)."""
+    """The summed nats, scored tokens and bytes of each unit, for models that read the same units: (models, units).
+
+    All intervals come from one bootstrap over the units, drawn once with ``seed``, the same draws for all models.
+    """
 
     nats: np.ndarray
     tokens: np.ndarray
     bytes: np.ndarray
+    seed: int
 
     @classmethod
-    def of(cls, losses: list[list[Loss]]) -> "Measured":
+    def of(cls, losses: list[list[Loss]], seed: int) -> "Measured":
         """Stack the models' losses; units in which some model scored no token are left out."""
         table = [np.array([[getattr(loss, name) for loss in row] for row in losses], np.float64) for name in FIELDS]
         kept = (table[1] > 0).all(axis=0)
-        return cls(*(part[:, kept] for part in table))
+        nats, tokens, size = (part[:, kept] for part in table)
+        return cls(nats, tokens, size, seed)
 
-    def figures(self, seed: int) -> list[Figures]:
-        """Give each model's figures, the intervals by a bootstrap over units with the same draws for all."""
-        bits = self.nats / math.log(2.0)
-        token_draws = resample_ratios(self.nats, self.tokens, seed=seed)
-        byte_draws = resample_ratios(bits, self.bytes, seed=seed)
+    @cached_property
+    def draws(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give each model's nats a token and bits a byte in every resample: two of (models, resamples)."""
+        sums = resample_sums(np.concatenate([self.nats, self.tokens, self.bytes]), seed=self.seed)
+        nats, tokens, size = np.split(sums, 3)
+        return nats / tokens, nats / (size * LN2)
+
+    def figures(self) -> list[Figures]:
+        """Give each model's figures with their intervals."""
+        per_token, per_byte = self.draws
+        units = self.nats.shape[1]
         return [
             Figures(
                 ratio(self.nats[row], self.tokens[row]),
-                interval(token_draws[row], self.nats.shape[1]),
-                ratio(bits[row], self.bytes[row]),
-                interval(byte_draws[row], self.nats.shape[1]),
+                interval(per_token[row], units),
+                ratio(self.nats[row], self.bytes[row] * LN2),
+                interval(per_byte[row], units),
                 int(self.tokens[row].sum()),
                 int(self.bytes[row].sum()),
             )
             for row in range(len(self.nats))
         ]
 
-    def difference(self, row: int, other: int, seed: int, *, per: str = "tokens") -> tuple[float, Interval | None]:
+    def difference(self, row: int, other: int, *, per: str = "tokens") -> tuple[float, Interval | None]:
         """Give a model's loss minus another's, in nats a token or (``per="bytes"``) bits a byte, with its interval."""
-        pair = [row, other]
-        sizes = self.tokens[pair] if per == "tokens" else self.bytes[pair] * math.log(2.0)
-        draws = resample_ratios(self.nats[pair], sizes, seed=seed)
-        value = ratio(self.nats[row], sizes[0]) - ratio(self.nats[other], sizes[1])
-        return value, interval(draws[0] - draws[1], self.nats.shape[1])
+        sizes, draws = (self.tokens, self.draws[0]) if per == "tokens" else (self.bytes * LN2, self.draws[1])
+        value = ratio(self.nats[row], sizes[row]) - ratio(self.nats[other], sizes[other])
+        return value, interval(draws[row] - draws[other], self.nats.shape[1])
+
+
+def _exponential(nats: float) -> float | None:
+    try:
+        return math.exp(nats) if nats < math.inf else None
+    except OverflowError:
+        return None
 
 
 FIELDS = ("nats", "tokens", "bytes")
+LN2 = math.log(2.0)

@@ -1,7 +1,12 @@
 """Whether every number is finite, told from the bits, on one thread and with little room."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+from lamoid.fusion.memory import BLOCK
+from lamoid.weights.read import Tensors
 
 EXPONENTS = {
     torch.bfloat16: (torch.int16, 0x7F80),
@@ -19,3 +24,20 @@ def is_finite(numbers: Tensor) -> bool:
         return True
     whole, mask = EXPONENTS[numbers.dtype]
     return int((numbers.view(whole).numpy() & mask).max()) < mask
+
+
+def find_not_finite(tensors: Tensors) -> str | None:
+    """Name the first tensor that holds NaN or infinity."""
+    for name in tensors:
+        if tensors[name].dtype.is_floating_point and any(not is_finite(block) for block in _blocks(tensors, name)):
+            return name
+    return None
+
+
+def _blocks(tensors: Tensors, name: str) -> Iterator[Tensor]:
+    info = tensors[name]
+    buffer = torch.empty(min(BLOCK, info.elements), dtype=info.dtype)
+    for first in range(0, info.elements, BLOCK):
+        block = buffer[: min(BLOCK, info.elements - first)]
+        tensors.read_into(name, first, block)
+        yield block

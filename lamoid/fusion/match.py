@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from lamoid.assembly.difference import first_difference, show
 from lamoid.errors import InputError
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.weights.folder import ModelFolder
@@ -39,27 +39,6 @@ def weight_names(folder: ModelFolder) -> list[str]:
     return list(dict.fromkeys(part.theirs for part in folder.names.parts.values()))
 
 
-def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, str, str] | None:
-    """Find the first place where two trees of dicts, lists and values differ: its path and both values."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in [*ours, *(key for key in theirs if key not in ours)]:
-            place = f"{path}.{key}" if path else str(key)
-            if key not in ours or key not in theirs:
-                return place, _show(ours.get(key, "absent")), _show(theirs.get(key, "absent"))
-            difference = first_difference(ours[key], theirs[key], place)
-            if difference is not None:
-                return difference
-        return None
-    if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
-        if len(ours) != len(theirs):
-            return f"number of {path}", str(len(ours)), str(len(theirs))
-        pairs = (first_difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=True)))
-        return next((pair for pair in pairs if pair is not None), None)
-    if type(ours) is type(theirs) and ours == theirs:
-        return None
-    return path, _show(ours), _show(theirs)
-
-
 def _check_tensors(first: ModelFolder, other: ModelFolder) -> None:
     ours, theirs = first.tensors, other.tensors
     names = [set(weight_names(folder)) for folder in (first, other)]
@@ -81,10 +60,5 @@ def _tokenizer_difference(ours: Tokenizer, theirs: Tokenizer) -> tuple[str, str,
     if difference is not None:
         return difference
     if ours.start != theirs.start:
-        return "the start token", _show(ours.start), _show(theirs.start)
-    return "the end token", _show(ours.end), _show(theirs.end)
-
-
-def _show(value: Any) -> str:
-    text = value if value == "absent" else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
+        return "the start token", show(ours.start), show(theirs.start)
+    return "the end token", show(ours.end), show(theirs.end)

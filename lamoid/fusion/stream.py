@@ -1,6 +1,6 @@
 """Runs a fusion rule over whole models through a bounded buffer: reading, arithmetic and writing overlap."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lamoid.errors import InputError
 from lamoid.fusion.finite import is_finite
-from lamoid.fusion.memory import BLOCK, block_elements
+from lamoid.fusion.memory import block_elements
 from lamoid.fusion.order import content_order
 from lamoid.fusion.rules.table import Rule
 from lamoid.weights.durable import Draft
@@ -121,20 +121,3 @@ def _not_finite(sources: Sequence[Source], info: TensorInfo, members: list[Tenso
     return InputError(
         f"tensor {info.name}", f"its average is too large for {info.dtype}", "use members of a wider dtype"
     )
-
-
-def find_not_finite(tensors: Tensors) -> str | None:
-    """Name the first tensor that holds NaN or infinity."""
-    for name in tensors:
-        if tensors[name].dtype.is_floating_point and any(not is_finite(block) for block in _blocks(tensors, name)):
-            return name
-    return None
-
-
-def _blocks(tensors: Tensors, name: str) -> Iterator[Tensor]:
-    info = tensors[name]
-    buffer = torch.empty(min(BLOCK, info.elements), dtype=info.dtype)
-    for first in range(0, info.elements, BLOCK):
-        block = buffer[: min(BLOCK, info.elements - first)]
-        tensors.read_into(name, first, block)
-        yield block

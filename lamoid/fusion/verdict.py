@@ -9,8 +9,8 @@ NOT_JUDGED = "not judged"
 def give_verdict(difference: tuple[float, float] | None) -> str:
     """Call the fused model "better", "equal" or "worse" than the best member.
 
-    ``difference`` is the 95 % interval of its loss minus the best member's, resampled in pairs; "equal" means that the
-    interval holds 0, or that there is none, so that the measurement cannot tell them apart.
+    ``difference`` is the 95 % interval of its loss minus the best member's, resampled in pairs. "equal" does not say
+    that the losses are: the interval holds 0 (or there is none), so that this text cannot tell the two apart.
     """
     if difference is None:
         return "equal"

@@ -37,7 +37,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         _whole("max_tokens", self.max_tokens, 1, None, "ask for at least one token")
-        _number("temperature", self.temperature, 0.0, math.inf, "0 is greedy, 1 leaves the model's odds as they are")
+        _number(
+            "temperature",
+            self.temperature,
+            0.0,
+            math.inf,
+            "0 is greedy, 1 leaves the model's probabilities as they are",
+        )
         _whole("top_k", self.top_k, 0, None, "0 keeps every token")
         _number("top_p", self.top_p, 0.0, 1.0, "1 keeps every token")
         if self.top_p == 0:

@@ -47,16 +47,16 @@ class Sampler:
             self._seen[torch.tensor(self._ids, device=scores.device)] = True
         return self._seen
 
-    def _draw(self, odds: Tensor) -> int:
-        """Draw by the inverse of the cumulative odds: one random number a token, whatever the vocabulary."""
-        heights = odds.double().cumsum(0)
+    def _draw(self, probabilities: Tensor) -> int:
+        """Draw by the inverse of the cumulative probabilities: one random number a token, whatever the vocabulary."""
+        heights = probabilities.double().cumsum(0)
         total = heights[-1].item()
         if not 0 < total < float("inf"):
             raise _no_numbers()
         level = torch.rand((), generator=self._generator, dtype=torch.float64).item() * total
-        # Searched to the right, so that a token of no odds, where the heights do not rise, is never met.
+        # Searched to the right, so that a token of probability 0, where the heights do not rise, is never met.
         token = int(torch.searchsorted(heights, level, right=True).item())
-        return token if token < len(odds) else int(odds.nonzero()[-1].item())
+        return token if token < len(probabilities) else int(probabilities.nonzero()[-1].item())
 
 
 def choose_likeliest(logits: Tensor) -> list[int]:
@@ -75,7 +75,7 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
 
 
 def distribution(scores: Tensor, settings: Settings) -> Tensor:
-    """Turn (vocab) logits into odds after temperature, top-k, top-p and min-p; what was left out has 0."""
+    """Turn (vocab) logits into probabilities after temperature, top-k, top-p and min-p; what was left out has 0."""
     scores = scores / settings.temperature
     if settings.top_k:
         scores = keep_top_k(scores, settings.top_k)
@@ -98,7 +98,7 @@ def keep_top_k(scores: Tensor, count: int) -> Tensor:
 
 
 def keep_top_p(scores: Tensor, mass: float) -> Tensor:
-    """Keep the fewest likeliest tokens that hold ``mass`` of the odds (Holtzman et al., 2020)."""
+    """Keep the fewest likeliest tokens that hold ``mass`` of the probability (Holtzman et al., 2020)."""
     rising, order = scores.sort()
     drop = rising.softmax(-1).cumsum(-1) <= 1 - mass
     drop[-1] = False
@@ -106,9 +106,9 @@ def keep_top_p(scores: Tensor, mass: float) -> Tensor:
 
 
 def keep_min_p(scores: Tensor, share: float) -> Tensor:
-    """Keep tokens of at least ``share`` of the likeliest one's odds (Nguyen et al., 2024, arXiv 2407.01082)."""
-    odds = scores.softmax(-1)
-    return scores.masked_fill(odds < share * odds.max(), -torch.inf)
+    """Keep tokens of at least ``share`` of the likeliest one's probability (Nguyen et al., 2024, arXiv 2407.01082)."""
+    probabilities = scores.softmax(-1)
+    return scores.masked_fill(probabilities < share * probabilities.max(), -torch.inf)
 
 
 def _mix(seed: int, copy: int) -> int:

@@ -3,19 +3,20 @@
 Read it from top to bottom: every step is one call that you can make yourself, in Python or on the command line.
 """
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
+from lamoid import fuse, load, prepare, train, train_tokenizer
 from lamoid.errors import InputError
+from lamoid.recipes.demo_folder import find_earlier, remove
 from lamoid.recipes.demo_report import Demo, Sample, judge, peak_bytes, save
-from lamoid.recipes.demo_text import DOMAINS, clear, gather, write
-from lamoid.recipes.fuse import fuse
-from lamoid.recipes.prepare import prepare
+from lamoid.recipes.demo_text import DOMAINS, gather, write
 from lamoid.recipes.progress import Progress
-from lamoid.recipes.tokenizer import tokenizer
-from lamoid.recipes.train import train
-from lamoid.verbs.llama import load
+from lamoid.recipes.read_recipe import read_recipe
+from lamoid.recipes.training_run import check_run
+from lamoid.weights.durable import durable_folder
 
 SHAPE = {"family": "llama", "width": 128, "layers": 4, "heads": 4, "kv_heads": 2, "context": 128}
 PROMPTS = ('The "with" statement', "Return the number of", "def __init__(self,")
@@ -24,27 +25,34 @@ PROMPTS = ('The "with" statement', "Return the number of", "def __init__(self,")
 def demo(
     *,
     out: Annotated[Path, "Folder for everything that the demo makes."] = Path("lamoid-demo"),
-    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 300,
+    steps: Annotated[int, "Training steps of the base; each expert gets a third as many."] = 460,
     text: Annotated[int, "Characters of text a domain, at most."] = 1_000_000,
     seed: Annotated[int, "The same seed gives the same table."] = 0,
     device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
     overwrite: Annotated[bool, "Replace the folder of an earlier demo."] = False,
     progress: Progress | None = None,
 ) -> Demo:
-    """Trains a base model and three experts on Python's own documentation and code, fuses and compares them."""
+    """Train a base model and three experts on Python's own documentation and code, fuse and compare them."""
     if steps < 3:
         raise InputError("steps", f"is {steps}, must be at least 3", "an expert trains a third as many")
     began = time.perf_counter()
-    out = clear(Path(out), overwrite=overwrite)
+    out = Path(out)
+    earlier = find_earlier(out, overwrite=overwrite)
+    check_run(read_recipe(training_recipe(SHAPE, out, steps, seed, device)))  # nothing is removed for a wrong word
     tell = progress.say if progress is not None else lambda line: None
 
     tell("1. Text: what Python's standard library says of itself, in three domains.")
-    write(gather(text), out / "text")
+    documents = gather(text)
+    remove(earlier)
+    write(documents, out / "text")
     files = {domain: [str(out / "text" / f"{domain}-train.jsonl")] for domain in DOMAINS}
     files["mixed"] = [str(out / "text" / f"{domain}-train.jsonl") for domain in DOMAINS]
 
     tell("2. A tokenizer, learnt from the training text, and that text as tokens.")
-    tokenizer(files["mixed"], out=out / "tokenizer", vocab=2048, progress=progress)
+    learnt = train_tokenizer((each.text for domain in DOMAINS for each in documents[domain]["train"]), vocab=2048)
+    with durable_folder(out / "tokenizer") as draft:
+        for name, data in learnt.files().items():
+            draft.write(name, data)
     for name in files:
         prepare(files[name], tokenizer=out / "tokenizer", out=out / "shards" / name, progress=progress)
 
@@ -75,13 +83,17 @@ def demo(
 
 
 def training_recipe(model: dict[str, Any], shards: Path, steps: int, seed: int, device: str) -> dict[str, Any]:
-    """What a recipe in TOML would say; an expert goes on from a trained model, so it takes smaller steps."""
+    """Give what a recipe in TOML would say; an expert goes on from a trained model, so it takes smaller steps."""
     is_new = "from" not in model
     recipe = {
         "model": model,
         "data": {"train": str(shards)},
         "training": {"steps": steps, "batch": 16},
-        "optimizer": {"kind": "muon", "rate": 0.02 if is_new else 0.01, "rest": {"rate": 0.004 if is_new else 0.002}},
+        "optimizer": {
+            "kind": "muon",
+            "learning_rate": 0.02 if is_new else 0.01,
+            "rest": {"learning_rate": 0.004 if is_new else 0.002},
+        },
         "schedule": {"warmup": min(20, steps // 4)},
         "checkpoint": {"every": 0},
         "seed": seed,
@@ -98,12 +110,17 @@ def _write_lines(model: str, device: str, seed: int) -> list[Sample]:
 
 
 def _go_on(models: list[str], mixed: Path) -> list[str]:
-    """Commands to try next, on what lies there now."""
+    """Give commands to try next, on what lies there now; what they make lies beside it."""
     base, *experts, fused = models
     out = Path(fused).parent
-    return [
-        f'lamoid generate {fused} --prompt "def main(" --max-tokens 100 --temperature 0.7 --seed 1',
-        f"lamoid fuse {' '.join(experts)} --on {mixed} --out {out / 'sharper'} --tau 0.1 --base {base}",
-        f"lamoid evaluate {base} {fused} --on {mixed.with_name('code-judge.jsonl')}",
-        f"lamoid info {fused}",
-    ]
+    place = out if out.name not in ("", "..") else out.resolve()
+    sharper = str(place.with_name(f"{place.name}-sharper"))
+    code = str(mixed.with_name("code-judge.jsonl"))
+    prompt = ["--prompt", "def main(", "--max-tokens", "100", "--temperature", "0.7", "--seed", "1"]
+    commands = (
+        ["generate", fused, *prompt],
+        ["fuse", *experts, "--on", str(mixed), "--out", sharper, "--tau", "0.1", "--base", base],
+        ["evaluate", base, fused, "--on", code],
+        ["info", fused],
+    )
+    return [shlex.join(["lamoid", *words]) for words in commands]

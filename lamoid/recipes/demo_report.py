@@ -1,16 +1,13 @@
 """What the demo came to: as a table, as JSON and as a picture."""
 
-import io
 import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from rich.console import Group, RenderableType
-from rich.text import Text
 
-from lamoid.evaluation.picture import COLOURS, can_draw
+from lamoid.evaluation.picture import COLOURS, Row, can_draw, draw_intervals
 from lamoid.evaluation.text_table import build_table, show, table_lines
 from lamoid.recipes.demo_text import DOMAINS
 from lamoid.recipes.evaluate import Evaluated, Evaluation, evaluate
@@ -41,7 +38,7 @@ class Demo(msgspec.Struct, frozen=True):
     go_on: list[str]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table: a model's name, its weight in the fusion, bits a byte in each domain and their mean."""
+        """Give the table: a model's name, its weight in the fusion, bits a byte in each domain and their mean."""
         weights = {member.path: member.weight for member in self.fusion.members}
         rows = []
         for index, model in enumerate(self.models):
@@ -50,20 +47,14 @@ class Demo(msgspec.Struct, frozen=True):
             rows.append((_name(model), show(weights.get(model), digits=3), *map(_cell, found), f"{mean:.3f}"))
         return rows
 
-    def render(self) -> RenderableType:
-        """Build the table, what the fusion says of itself, a few written lines, and how to go on."""
+    def lines(self) -> list[str]:
+        """Write the table, what the fusion says of itself, a few written lines, and how to go on."""
         title = "Bits a byte on held-out text (lower is better), with half the width of the 95 % interval"
         table = build_table(title, ("model", "weight", *DOMAINS, "mean"), self.rows())
-        lines = ["", "What they write:"]
+        lines = [*(line.rstrip() for line in table_lines(table)), *self.fusion.notes, "", "What they write:"]
         lines += [f"  {_name(each.model):<11} {each.prompt!r} -> {each.text!r}" for each in self.samples]
         lines += ["", f"All of it lies in {self.out}; {self.seconds:.0f} s, {self.peak_bytes / 1e9:.1f} GB at most."]
-        lines += ["Go on:", *(f"  {line}" for line in self.go_on)]
-        whole = (Text(line, no_wrap=True, overflow="ignore") for line in lines)  # a command must not be broken
-        return Group(table, *(Text(note) for note in self.fusion.notes), *whole)
-
-    def lines(self) -> list[str]:
-        """Write the same as plain text."""
-        return table_lines(self.render(), width=1000)
+        return [*lines, "Go on:", *(f"  {line}" for line in self.go_on)]
 
 
 def judge(
@@ -92,28 +83,14 @@ def save(demo: Demo) -> Demo:
 
 
 def _draw(demo: Demo) -> bytes:
-    """One panel a domain, one line a model: a dot at its bits a byte, a bar over the interval."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Draw one panel a domain, one line a model."""
+    panels = {f"on {domain}": [_row(each) for each in demo.judged[domain].models] for domain in DOMAINS}
+    return draw_intervals(panels, axis="bits a byte, lower is better")
 
-    figure = Figure(figsize=(12.0, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    names = [_name(model) for model in demo.models]
-    panels = figure.subplots(1, len(DOMAINS), sharey=True)
-    for panel, domain in zip(panels, DOMAINS, strict=True):
-        for place, model in enumerate(demo.judged[domain].models):
-            colour = COLOURS.get(names[place], COLOURS["member"])
-            interval = model.bits_per_byte_interval or (model.bits_per_byte,) * 2
-            panel.plot(interval, (place, place), color=colour, linewidth=3, alpha=0.45)
-            panel.plot((model.bits_per_byte,), (place,), "o", color=colour)
-        panel.set_title(f"on {domain}")
-        panel.set_xlabel("bits a byte, lower is better")
-        panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
-    return picture.getvalue()
+
+def _row(each: Evaluated) -> Row:
+    name = _name(each.path)
+    return Row(name, each.bits_per_byte, each.bits_per_byte_interval, name if name in COLOURS else "member")
 
 
 def _cell(each: Evaluated) -> str:

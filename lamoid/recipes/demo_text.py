@@ -6,7 +6,6 @@ modules, classes and functions say of themselves) and ``code`` (the same modules
 
 import ast
 import hashlib
-import shutil
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from lamoid.weights.durable import NotCommitted, durable_file
 MIXED = "mixed-weigh.jsonl"
 SHORTEST = 400  # characters: less is no document
 Part = Literal["train", "weigh", "judge"]
+PARTS: tuple[Part, ...] = ("train", "weigh", "judge")
 DOMAINS = ("reference", "docstrings", "code")
 NO_TEXT = {"test", "tests", "site-packages", "dist-packages", "pydoc_data", "encodings", "idlelib", "lib2to3"}
 
@@ -32,35 +32,32 @@ class Text(msgspec.Struct, frozen=True):
     text: str
 
 
-def clear(out: Path, *, overwrite: bool) -> Path:
-    """Makes room at ``out``: nothing may be there but, with ``overwrite``, an earlier demo, which is removed."""
-    if out.exists() or out.is_symlink():
-        if not overwrite:
-            raise InputError(out, "exists already", "name another folder with --out, or replace it with --overwrite")
-        if not (out / "text" / MIXED).is_file():
-            raise InputError(out, "is not the folder of a demo, so it is not replaced", "name another folder")
-        shutil.rmtree(out)
-    return out
-
-
 def gather(limit: int) -> dict[str, dict[Part, list[Text]]]:
-    """The documents of each domain by part, at most ``limit`` characters a domain, the same on every call.
+    """Give the documents of each domain by part, at most ``limit`` characters a domain, the same on every call.
 
     Ordered by size, of each eight files one is held out to weigh and one to judge by, so that the parts are alike; a
-    module's docstrings and its code go to the same part. They are taken in the order of their names' hashes.
+    module's docstrings and its code go to the same part. They are taken in the order of their names' hashes. Raise
+    ``InputError`` where the library is not there as source.
     """
     if limit < 16 * SHORTEST:
         raise InputError("text", f"is {limit} characters, must be at least {16 * SHORTEST}", "ask for more")
     domains = {"reference": _reference(), "docstrings": _modules(_docstrings), "code": _modules(_code)}
-    return {name: _parts(documents, limit) for name, documents in domains.items()}
+    gathered = {name: _parts(documents, limit) for name, documents in domains.items()}
+    for name, parts in gathered.items():
+        if not all(parts.values()):
+            problem = f"this Python's standard library has too little of it ({sysconfig.get_path('stdlib')})"
+            raise InputError(f"the demo's text, {name}", problem, "use a Python that comes with its source files")
+    return gathered
 
 
 def write(domains: dict[str, dict[Part, list[Text]]], folder: Path) -> None:
-    """Writes a file of JSON lines for each domain and part, and one of all domains to weigh by."""
+    """Write a file of JSON lines for each domain and part, and one of all domains to weigh by."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise NotCommitted(error.errno, f"{folder}: the folder cannot be made ({error.strerror})") from error
+        raise NotCommitted(
+            f"{folder}: the folder cannot be made ({error.strerror}). Name another with --out."
+        ) from error
     mixed = [document for parts in domains.values() for document in parts["weigh"]]
     _write(folder / MIXED, mixed)
     for domain, parts in domains.items():
@@ -73,7 +70,7 @@ def _write(path: Path, documents: list[Text]) -> None:
 
 
 def _parts(documents: Iterator[tuple[Part, Text]], limit: int) -> dict[Part, list[Text]]:
-    """Fills three quarters for training and an eighth each for weighing and judging; long documents are cut."""
+    """Fill three quarters for training and an eighth each for weighing and judging; long documents are cut."""
     left: dict[Part, int] = {"train": limit * 3 // 4, "weigh": limit // 8, "judge": limit // 8}
     parts: dict[Part, list[Text]] = {part: [] for part in left}
     for part, document in documents:
@@ -87,33 +84,52 @@ def _parts(documents: Iterator[tuple[Part, Text]], limit: int) -> dict[Part, lis
 
 
 def _reference() -> Iterator[tuple[Part, Text]]:
-    from pydoc_data.topics import topics
-
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:  # some systems part it from the interpreter; gather says what is missing
+        return
     for part, name in _dealt({name: len(text) for name, text in topics.items()}):
         yield part, Text(name, topics[name])
 
 
 def _modules(read: Callable[[ast.Module], str]) -> Iterator[tuple[Part, Text]]:
+    """Read the library's modules; wherever the library itself lies, only names below it are left out."""
     library = Path(sysconfig.get_path("stdlib"))
-    files = {str(path.relative_to(library)): path for path in library.rglob("*.py")}
-    sizes = {name: path.stat().st_size for name, path in files.items() if NO_TEXT.isdisjoint(path.parts)}
-    for part, name in _dealt(sizes):
-        yield part, Text(name, read(_tree(files[name])))
+    names = [path.relative_to(library) for path in library.rglob("*.py")]
+    sizes = {str(name): _size(library / name) for name in names if NO_TEXT.isdisjoint(name.parts)}
+    for part, name in _dealt({name: size for name, size in sizes.items() if size is not None and name.isprintable()}):
+        text = _read(library / name, read)
+        if text is not None:
+            yield part, Text(name, text)
+
+
+def _size(path: Path) -> int | None:
+    """Give the size of a plain file; None for anything else, which is not opened."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _read(path: Path, read: Callable[[ast.Module], str]) -> str | None:
+    """Give the text of a module; None for a file that cannot be opened, is not Python, or not Unicode."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an old escape in somebody's string is not the demo's affair
+            text = read(ast.parse(path.read_bytes()))
+        text.encode()
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last: nested too deep for the parser
+        return None
+    return text
 
 
 def _dealt(sizes: dict[str, int]) -> list[tuple[Part, str]]:
-    """Every name with its part, in the order of the names' hashes."""
+    """Give every name with its part, in the order of the names' hashes."""
     held_out: dict[int, Part] = {3: "weigh", 7: "judge"}
     parts: dict[str, Part] = {}
     for rank, name in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):
         parts[name] = held_out.get(rank % 8, "train")
     return [(parts[name], name) for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())]
-
-
-def _tree(path: Path) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an old escape in somebody's string is not the demo's affair
-        return ast.parse(path.read_bytes())
 
 
 def _documented(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -1,6 +1,5 @@
 """Measures models on text: nats a token, perplexity and bits a byte, side by side, with 95 % intervals."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,16 +17,21 @@ from lamoid.evaluation.text_table import build_table, show, show_interval, table
 from lamoid.evaluation.units import are_few, hash_texts
 from lamoid.recipes.measuring import Measuring, Texts, as_paths, name_paths, read_texts
 from lamoid.recipes.progress import Progress
+from lamoid.recipes.reported_command import report_command
 from lamoid.weights.durable import durable_folder
+from lamoid.weights.folder import open_folder
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """One model's figures; ``difference`` is its bits a byte minus the best model's, resampled in pairs."""
+    """One model's figures; ``difference`` is its bits a byte minus the best model's, resampled in pairs.
+
+    ``perplexity`` is None beyond 1e308; the verdict "not distinguishable" means that the difference's interval holds 0.
+    """
 
     path: str
     nats_per_token: float
     interval: Interval | None
-    perplexity: float
+    perplexity: float | None
     perplexity_interval: Interval | None
     bits_per_byte: float
     bits_per_byte_interval: Interval | None
@@ -55,7 +59,7 @@ class Evaluation(msgspec.Struct, frozen=True):
             (
                 model.path,
                 show(model.nats_per_token, model.interval),
-                show(model.perplexity, model.perplexity_interval, 3),
+                "beyond 1e308" if model.perplexity is None else show(model.perplexity, model.perplexity_interval, 3),
                 show(model.bits_per_byte, model.bits_per_byte_interval),
                 _standing(model),
             )
@@ -92,35 +96,37 @@ def evaluate(
     Models are compared by bits a byte, since their tokens may differ. Documents are resampled, or, where there are
     fewer than 30, blocks of about 4096 bytes. Raises ``InputError`` for what cannot be read or measured.
     """
+    command = report_command(evaluate, locals())
     paths = [Path(model) for model in as_paths(models)]
     if not paths:
         raise InputError("models", "none is given", "name at least one model folder")
     if batch is not None and batch < 1:
         raise InputError("batch", f"is {batch}, must be at least 1", "leave it out")
+    for path in paths:
+        open_folder(path)  # reads headers alone: what cannot be opened is refused before anything is measured
     texts = read_texts(on, separator=separator, field=field)
     measuring = Measuring(context, batch, device, dtype, progress)
     part = Texts(texts, in_blocks=are_few(texts))
-    measured = Measured.of([measuring.losses(path, part)[0] for path in paths])
+    measured = Measured.of([measuring.losses(path, part)[0] for path in paths], seed)
     if measured.nats.shape[1] == 0:
         raise InputError(name_paths(on), "holds no token that a model scores", "give more text")
-    command = shlex.join(["lamoid", "evaluate", *map(str, paths), *(f"--on={path}" for path in as_paths(on))])
-    result = _summarise(paths, measured, seed, name_paths(on), part, command, measuring.remarks)
+    result = _summarise(paths, measured, name_paths(on), part, command, measuring.remarks)
     if out is not None:
         _save(result, Path(out), overwrite=overwrite)
     return result
 
 
 def _summarise(
-    paths: Sequence[Path], measured: Measured, seed: int, name: str, part: Texts, command: str, remarks: Sequence[str]
+    paths: Sequence[Path], measured: Measured, name: str, part: Texts, command: str, remarks: Sequence[str]
 ) -> Evaluation:
-    figures = measured.figures(seed)
+    figures = measured.figures()
     best = min(range(len(paths)), key=lambda index: figures[index].bits_per_byte)
     units = measured.nats.shape[1]
-    origin = Origin(hash_texts(part.texts), units, seed, command)
+    origin = Origin(hash_texts(part.texts), units, measured.seed, command)
     models: list[Evaluated] = []
     reports: list[Report] = []
     for index, (path, found) in enumerate(zip(paths, figures, strict=True)):
-        difference = measured.difference(index, best, seed, per="bytes")
+        difference = measured.difference(index, best, per="bytes")
         models.append(_evaluated(path, found, difference, is_best=index == best))
         reports += origin.reports(str(path), hash_model(path), found)
     unit = "blocks of about 4096 bytes" if part.in_blocks else "documents"
@@ -170,6 +176,6 @@ def _save(result: Evaluation, out: Path, *, overwrite: bool) -> None:
         draft.write("evaluation.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
         if can_draw():
             rows = [Row(model.path, model.bits_per_byte, model.bits_per_byte_interval) for model in result.models]
-            draft.write("evaluation.png", draw_intervals(rows, title=result.on, axis="bits a byte, lower is better"))
+            draft.write("evaluation.png", draw_intervals({result.on: rows}, axis="bits a byte, lower is better"))
     if not can_draw():
         result.notes.append(NO_MATPLOTLIB)

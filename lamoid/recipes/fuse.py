@@ -1,6 +1,5 @@
 """Fuses models into one: measured losses become weights, parameters are averaged, and the result is judged."""
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,11 +14,10 @@ from lamoid.fusion.stream import Source, stream_fusion, total_bytes
 from lamoid.recipes.fusion_plan import Plan, check_output, make_plan
 from lamoid.recipes.fusion_result import Fusion
 from lamoid.recipes.fusion_summary import summarise
-from lamoid.recipes.fusion_trial import Trial, read_trial
-from lamoid.recipes.measuring import Measuring, Paths, as_paths
+from lamoid.recipes.fusion_trial import FUSED, UNIFORM, Trial, read_trial
+from lamoid.recipes.measuring import Measuring, Paths
 from lamoid.recipes.progress import Progress
-from lamoid.text.tokenizer import Tokenizer
-from lamoid.verbs.llama import TOKENIZER_FILES
+from lamoid.recipes.reported_command import report_command
 from lamoid.weighing.softmax import softmax_weights
 from lamoid.weights.durable import Draft, durable_folder
 from lamoid.weights.folder import write_description
@@ -38,7 +36,7 @@ def fuse(
         str | Path | Sequence[str | Path] | None,
         "Text to judge on, instead of the half of --on that is not measured on.",
     ] = None,
-    memory: Annotated[str, "Bound on memory besides the interpreter and mapped files."] = "512MiB",
+    memory: Annotated[str, "Bound on memory beyond the interpreter; mapped files do not count."] = "512MiB",
     weights: Annotated[
         str | None, "Weights to use instead of measured ones: 0.2,0.3,0.5 (they are normalised)."
     ] = None,
@@ -47,7 +45,7 @@ def fuse(
     field: Annotated[str, "Field of a JSONL file that holds the text."] = "text",
     context: Annotated[int | None, "Tokens read at once, at most the models' own context."] = None,
     device: Annotated[str, "Where losses are measured: cpu, cuda."] = "cpu",
-    dtype: Annotated[str | None, "Measure in float32, bfloat16 or float16 instead of the stored dtype."] = None,
+    dtype: Annotated[str | None, "Measure in float32, bfloat16 or float16; holds a model besides --memory."] = None,
     seed: Annotated[int, "Seed of the bootstrap."] = 0,
     overwrite: Annotated[bool, "Replace an earlier model at --out."] = False,
     progress: Progress | None = None,
@@ -61,13 +59,14 @@ def fuse(
     Raises ``InputError`` for what cannot be used, such as members that do not match, before their weights are read;
     ``NotCommitted`` if writing fails. In either case nothing is left at ``out``.
     """
+    command = report_command(fuse, locals())
     plan = make_plan(members, base, Path(out), rule, tau, memory, weights)
     check_output(plan, overwrite=overwrite)
     _check_text(plan, on, judge)
     trial = None
     if on is not None:
         reader = Measuring(context=context, device=device, dtype=dtype, progress=progress)
-        trial = read_trial(on, judge, reader, separator=separator, field=field)
+        trial = read_trial(on, judge, reader, seed, separator=separator, field=field)
         trial.run(plan)
         if plan.weights is None:
             losses = [trial.measured_loss(folder) for folder in plan.members]
@@ -76,8 +75,8 @@ def fuse(
     with durable_folder(plan.out, overwrite=overwrite) as draft:
         _write_model(plan, draft, progress, "fusing")
         if trial is not None:
-            trial.judge("fused", draft.path)
-        result = summarise(plan, trial, seed, _command(plan, on, judge))
+            trial.judge(FUSED, draft.path)
+        result = summarise(plan, trial, command)
         draft.write("fusion.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
         picture = result.picture()
         if picture is not None:
@@ -86,7 +85,7 @@ def fuse(
 
 
 def _check_text(plan: Plan, on: Paths | None, judge: Paths | None) -> None:
-    """Refuse what only a text could give where there is none."""
+    """Refuse what only a text could give where there is none, and a text where a model cannot read it."""
     for name, is_asked in (
         ("weights", plan.weights is None),
         ("judge", judge is not None),
@@ -95,6 +94,9 @@ def _check_text(plan: Plan, on: Paths | None, judge: Paths | None) -> None:
         if on is None and is_asked:
             problem = "is not given, nor are weights" if name == "weights" else f"is not given, which {name} needs"
             raise InputError("on", problem, "name a text to measure the members on")
+    if on is not None and plan.without_tokenizer:
+        cure = "put its tokenizer.json into the folder, or give --weights and no --on"
+        raise InputError(plan.without_tokenizer[0], "holds no tokenizer, which measuring needs", cure)
 
 
 class _DiscardedError(Exception):
@@ -109,17 +111,17 @@ def _judge_uniform(plan: Plan, trial: Trial, progress: Progress | None) -> None:
     beside = plan.out.with_name(f".{plan.out.name}.uniform")
     with suppress(_DiscardedError), durable_folder(beside) as draft:
         _write_model(replace(plan, weights=[share] * len(plan.members)), draft, progress, "uniform average")
-        trial.judge("uniform", draft.path)
+        trial.judge(UNIFORM, draft.path)
         raise _DiscardedError
 
 
 def _write_model(plan: Plan, draft: Draft, progress: Progress | None, label: str) -> None:
-    """Write a whole model folder: the first member's description and tokenizer, and the fused weights."""
+    """Write a whole model folder: the first member's description, the members' tokenizer, and the fused weights."""
     first = plan.members[0]
     ends = first.ends[0] if len(first.ends) == 1 else list(first.ends) or None
     generation = {"bos_token_id": first.start, "eos_token_id": ends, **first.generation}
     dtype = first.tensors[plan.tensors[0]].dtype
-    files = Tokenizer.read(first.path).files() if any((first.path / name).is_file() for name in TOKENIZER_FILES) else {}
+    files = {} if plan.tokenizer is None else plan.tokenizer.files()
     write_description(draft, first.spec, dtype=dtype, generation=generation, tokenizer_files=files)
     weights = plan.weights or []
     sources = [Source(str(m.path), m.tensors, weight) for m, weight in zip(plan.members, weights, strict=True)]
@@ -129,12 +131,3 @@ def _write_model(plan: Plan, draft: Draft, progress: Progress | None, label: str
     stream_fusion(sources, RULES[plan.rule], draft, names=plan.tensors, memory=plan.memory, advance=advance)
     if progress is not None:
         progress.finish()
-
-
-def _command(plan: Plan, on: Paths | None, judge: Paths | None) -> str:
-    """Write the command that gives the same again."""
-    words = ["lamoid", "fuse", *(str(folder.path) for folder in plan.members)]
-    for option, paths in (("--on", on), ("--judge", judge)):
-        words += [f"{option}={path}" for path in as_paths(paths or [])]
-    words += [f"--tau={plan.tau}", f"--rule={plan.rule}", f"--out={plan.out}"]
-    return shlex.join(words if plan.base is None else [*words, f"--base={plan.base.path}"])

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamoid.contained import is_there
 from lamoid.errors import InputError
-from lamoid.fusion.match import check_match, weight_names
+from lamoid.fusion.match import check_match, check_tokenizers, weight_names
 from lamoid.fusion.memory import block_elements, parse_memory
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import total_bytes
 from lamoid.recipes.measuring import Paths, as_paths
+from lamoid.text.tokenizer import Tokenizer
+from lamoid.verbs.llama import TOKENIZER_FILES
 from lamoid.weights.folder import ModelFolder, open_folder
 
-SPARE_BYTES = 64 * 2**20
+SPARE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Members that match, and how they are fused; ``weights`` come to 1, None until they are measured."""
+    """Members that match, and how they are fused; ``weights`` come to 1, None until they are measured.
+
+    ``tokenizer`` is the one of all members, None if none of them has one.
+    """
 
     members: list[ModelFolder]
     base: ModelFolder | None
@@ -30,15 +36,17 @@ class Plan:
     memory: int
     weights: list[float] | None
     is_measured: bool
+    tokenizer: Tokenizer | None
+    without_tokenizer: list[Path]
 
     @property
     def tensors(self) -> list[str]:
-        """The names, in the files, of the tensors that are fused."""
+        """Name the tensors that are fused, as the files call them."""
         return weight_names(self.members[0])
 
     @property
     def models(self) -> list[ModelFolder]:
-        """Members and base."""
+        """Give members and base."""
         return self.members if self.base is None else [*self.members, self.base]
 
 
@@ -57,15 +65,21 @@ def make_plan(
     _check_apart(out, paths if base is None else [*paths, Path(base)])
     folders = [open_folder(path) for path in paths]
     check_match(folders)
+    origin = None if base is None else open_folder(Path(base))
+    models = folders if origin is None else [*folders, origin]
+    tokenizers = {folder.path: Tokenizer.read(folder.path) for folder in models if _has_tokenizer(folder.path)}
+    check_tokenizers(list(tokenizers), list(tokenizers.values()))
     plan = Plan(
         folders,
-        None if base is None else open_folder(Path(base)),
+        origin,
         out,
         rule,
         tau,
         parse_memory(memory),
         numbers,
         numbers is None,
+        next(iter(tokenizers.values()), None),
+        [folder.path for folder in models if folder.path not in tokenizers],
     )
     largest = max(folders[0].tensors[name].dtype.itemsize for name in plan.tensors)
     block_elements(len(folders), largest, plan.memory)
@@ -73,14 +87,21 @@ def make_plan(
 
 
 def check_output(plan: Plan, *, overwrite: bool) -> None:
-    """Raise ``InputError`` for an output that exists and for a disk without room for the fused model."""
+    """Raise ``InputError`` for an output that exists, cannot be written, or has no room for the fused model."""
     if os.path.lexists(plan.out) and not overwrite:
         raise InputError(plan.out, "the output exists already", "choose another name, or ask to overwrite it")
     parent = next(path for path in plan.out.absolute().parents if path.is_dir())
-    free, needed = shutil.disk_usage(parent).free, total_bytes(plan.members[0].tensors, plan.tensors) + SPARE_BYTES
-    if free < needed:
-        problem = f"the disk has {free / 2**20:.0f} MiB free, the fused model takes {needed / 2**20:.0f} MiB"
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(plan.out, f"the folder {parent} cannot be written to", "choose a folder that you may write to")
+    free, size = shutil.disk_usage(parent).free, total_bytes(plan.members[0].tensors, plan.tensors)
+    if free < size + SPARE_BYTES:
+        problem = f"the disk has {free / 2**20:.1f} MiB free, the fused model takes {size / 2**20:.1f} MiB"
+        problem += f" and {SPARE_BYTES / 2**20:.0f} MiB must stay free beside it"
         raise InputError(plan.out, problem, "free some space, or choose another disk")
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(is_there(folder, name) for name in TOKENIZER_FILES)
 
 
 def _parse_weights(text: str, count: int) -> list[float]:

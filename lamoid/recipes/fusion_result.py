@@ -34,7 +34,11 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Fusion(msgspec.Struct, frozen=True):
-    """A fusion and what it came to; ``verdict`` says how the fused model stands to the best member."""
+    """A fusion and what it came to.
+
+    ``verdict`` says how the fused model stands to the best member: "better" or "worse" where the 95 % interval of their
+    difference lies on one side of 0; "equal" where it holds 0, so that they cannot be told apart; or "not judged".
+    """
 
     out: str
     rule: str
@@ -81,7 +85,7 @@ class Fusion(msgspec.Struct, frozen=True):
             if model.judged is not None
         ]
         title = f"Fusion of {len(self.members)} models: {self.verdict}"
-        return draw_intervals(rows, title=title, axis="nats a token on the judging text, lower is better")
+        return draw_intervals({title: rows}, axis="nats a token on the judging text, lower is better")
 
     def _models(self) -> list[tuple[str, Judged | Member]]:
         models: list[tuple[str, Judged | Member]] = [("member", member) for member in self.members]

@@ -1,5 +1,6 @@
 """Lets a model go on with texts, and shows them while they are written."""
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,10 +45,10 @@ def generate(
     prompt: Annotated[Sequence[str], "Text to go on with; may be repeated. Without any, a text from its start."] = (),
     prompt_file: Annotated[Sequence[Path], "File whose whole text is a prompt, its last line end aside."] = (),
     max_tokens: Annotated[int, "Tokens to write at most."] = 256,
-    temperature: Annotated[float, "0 takes the likeliest token, 1 draws by the model's odds."] = 0.0,
+    temperature: Annotated[float, "0 takes the likeliest token, 1 draws by the model's probabilities."] = 0.0,
     top_k: Annotated[int, "Draw from the k likeliest tokens; 0 from all."] = 0,
-    top_p: Annotated[float, "Draw from the likeliest tokens that hold this share of the odds."] = 1.0,
-    min_p: Annotated[float, "Draw from tokens of at least this share of the likeliest one's odds."] = 0.0,
+    top_p: Annotated[float, "Draw from the likeliest tokens that hold this share of the probability."] = 1.0,
+    min_p: Annotated[float, "Draw from tokens of at least this share of the likeliest one's probability."] = 0.0,
     repetition_penalty: Annotated[float, "Above 1, tokens that were there become less likely."] = 1.0,
     seed: Annotated[int, "The same seed gives the same text."] = 0,
     stop: Annotated[Sequence[str], "End before this text; may be repeated."] = (),
@@ -68,6 +69,9 @@ def generate(
         Written(prompt, text.text, len(llama.tokenizer.prompt(prompt)), len(text.ids), text.reason)
         for prompt, text in zip(prompts, done, strict=True)
     ]
+    full = sum(text.finish == "length" and text.tokens < max_tokens for text in texts)
+    if full:
+        print(f"\n{full} of {len(texts)} ended at the model's context of {llama.spec.context} tokens.", file=sys.stderr)
     return Generation(str(model), texts, seconds, sum(text.tokens for text in texts) / max(seconds, 1e-9))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from lamoid.assembly.families.table import family_of
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec, read_spec
+from lamoid.contained import is_there
 from lamoid.verbs.llama import TOKENIZER_FILES
 from lamoid.weights.folder import ModelFolder, open_folder
 
@@ -101,7 +102,7 @@ def _describe(path: Path, spec: ModelSpec, folder: ModelFolder | None) -> Info:
         flops_per_token=spec.flops(),
         flops_of_first_token=spec.flops(1),
         cache_bytes_per_token=spec.cache_numbers() * widest.itemsize,
-        has_tokenizer=any((path / name).is_file() for name in TOKENIZER_FILES),
+        has_tokenizer=any(is_there(path, name) for name in TOKENIZER_FILES),
         remarks=[] if folder is None else list(folder.remarks),
         tree=tree,
     )

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
+from lamoid.assembly.model import LanguageModel
 from lamoid.data.sources import read_documents
 from lamoid.errors import InputError
-from lamoid.evaluation.perplexity import Loss, block_losses, document_losses
-from lamoid.fusion.stream import find_not_finite
+from lamoid.evaluation.perplexity import Loss, document_losses
+from lamoid.fusion.finite import find_not_finite
 from lamoid.recipes.progress import Progress
-from lamoid.verbs.llama import Llama, load
-from lamoid.weights.folder import open_folder
+from lamoid.text.tokenizer import Tokenizer
+from lamoid.verbs.placement import find_device, find_dtype
+from lamoid.weights.folder import ModelFolder, load_model, open_folder
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -41,22 +45,40 @@ class Measuring:
     def losses(self, path: Path, *texts: Texts, label: str = "") -> list[list[Loss]]:
         """Load the model at ``path``, score each list of texts and let the model go again.
 
+        Its weights are mapped where they are computed with as they are stored: memory is then taken for what is
+        computed, not for them.
+
         Raises ``InputError`` for a context that the model has not, and for a loss that is not finite, naming the tensor
         that holds NaN or infinity if one does.
         """
-        model = load(path, device=self.device, dtype=self.dtype)
-        _check_context(path, model, self.context)
-        if model.tokenizer.start is None:
-            self.remarks.append(f"{path} has no start token: the first token of each text is not scored.")
-        return [self._score(path, model, part, label or str(path)) for part in texts]
+        place, kind = find_device(self.device), find_dtype(self.dtype)
+        folder, name = open_folder(path), label or str(path)
+        _check_context(folder, self.context)
+        tokenizer = _read_tokenizer(folder)
+        if tokenizer.start is None:
+            self._remark(f"{name} has no start token: the first token of each text is not scored.")
+        size = _converted_bytes(folder, kind)
+        if size and place.type == "cpu":
+            held = f"each model's {size / 2**20:.0f} MiB were held in memory, beside the bound if there was one"
+            self._remark(f"Measured in {self.dtype or 'the widest dtype'}, not as stored: {held}.")
+        model = load_model(folder, device=place, dtype=kind, views=True)
+        return [self._score(path, model, tokenizer, part, name) for part in texts]
 
-    def _score(self, path: Path, model: Llama, part: Texts, label: str) -> list[Loss]:
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    def _score(self, path: Path, model: LanguageModel, tokenizer: Tokenizer, part: Texts, label: str) -> list[Loss]:
         if self.progress is not None:
             self.progress.start(f"scoring {label}", unit="tokens")
-        score = block_losses if part.in_blocks else document_losses
-        advance = None if self.progress is None else self.progress.advance
-        losses = score(
-            model.model, model.tokenizer, part.texts, context=self.context, batch=self.batch, advance=advance
+        losses = document_losses(
+            model,
+            tokenizer,
+            part.texts,
+            context=self.context,
+            batch=self.batch,
+            advance=None if self.progress is None else self.progress.advance,
+            in_blocks=part.in_blocks,
         )
         if self.progress is not None:
             self.progress.finish()
@@ -80,11 +102,30 @@ def name_paths(paths: Paths) -> str:
     return ", ".join(str(path) for path in as_paths(paths))
 
 
-def _check_context(path: Path, model: Llama, context: int | None) -> None:
-    if context is not None and not 1 <= context <= model.spec.context:
-        raise InputError(
-            "context", f"is {context}, {path} reads 1 to {model.spec.context} tokens at once", "ask for one of those"
-        )
+def _check_context(folder: ModelFolder, context: int | None) -> None:
+    most = folder.spec.context
+    if context is not None and not 1 <= context <= most:
+        problem = f"is {context}, {folder.path} reads 1 to {most} tokens at once"
+        raise InputError("context", problem, "ask for one of those")
+
+
+def _read_tokenizer(folder: ModelFolder) -> Tokenizer:
+    """Read the tokenizer as ``lamoid.load`` does: ends that it does not name are those of the configuration."""
+    tokenizer = Tokenizer.read(folder.path)
+    if tokenizer.end is not None or (folder.start is None and folder.end is None):
+        return tokenizer
+    start = folder.start if tokenizer.start is None else tokenizer.start
+    return Tokenizer.read(folder.path, start=start, end=folder.end)
+
+
+def _converted_bytes(folder: ModelFolder, dtype: torch.dtype | None) -> int:
+    """Give the bytes that the weights take once converted; 0 where they are used as they are stored, mapped."""
+    stored = [folder.tensors[name] for name in dict.fromkeys(part.theirs for part in folder.names.parts.values())]
+    dtypes = {info.dtype for info in stored}
+    if dtypes == {dtype} or (dtype is None and len(dtypes) == 1):
+        return 0
+    widest = max(dtypes, key=lambda each: each.itemsize)
+    return sum(info.elements for info in stored) * (dtype or widest).itemsize
 
 
 def _not_finite(path: Path) -> InputError:

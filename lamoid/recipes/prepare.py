@@ -27,7 +27,7 @@ class Prepared(msgspec.Struct, frozen=True):
     seconds: float
 
     def lines(self) -> list[str]:
-        """What a person reads."""
+        """Write what a person reads."""
         rate = self.text_bytes / max(1e-9, self.seconds)
         return [
             f"{self.out}: {self.documents} documents, {self.tokens} tokens in {self.shards} shards, from "
@@ -50,7 +50,7 @@ def prepare(
     overwrite: Annotated[bool, "replace the folder if it exists"] = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Turns text into token shards with a manifest, in one pass and with memory that stays flat."""
+    """Turn text into token shards with a manifest, in one pass and with memory that stays flat."""
     begun = time.perf_counter()
     text_tokenizer = Tokenizer.read(tokenizer)
     if progress is not None:

@@ -22,7 +22,7 @@ class Progress:
         self._is_running = False
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
-        """Begins a piece of work of ``total`` units; an unknown total is ``None``."""
+        """Begin a piece of work of ``total`` units; an unknown total is ``None``."""
         self.finish()
         self._label, self._total, self._unit = label, total, unit
         self._done, self._text = 0, ""
@@ -34,7 +34,7 @@ class Progress:
             self._bar.start()
 
     def advance(self, n: float = 1, **figures: float | str) -> None:
-        """``n`` more units are done; ``figures`` are shown beside them."""
+        """Count ``n`` more units as done; ``figures`` are shown beside them."""
         if not self._is_running:
             return
         self._done += n
@@ -48,7 +48,7 @@ class Progress:
             self.say(self._line(now))
 
     def finish(self) -> None:
-        """Ends the piece of work, if there is one, with its last line."""
+        """End the piece of work, if there is one, with its last line."""
         if not self._is_running:
             return
         self._is_running = False
@@ -59,7 +59,7 @@ class Progress:
             self.say(self._line(time.monotonic()))
 
     def say(self, text: str) -> None:
-        """Prints one line, above the bar if there is one."""
+        """Print one line, above the bar if there is one."""
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         else:

@@ -26,7 +26,7 @@ class LearntTokenizer(msgspec.Struct, frozen=True):
     fingerprint: str
 
     def lines(self) -> list[str]:
-        """What a person reads."""
+        """Write what a person reads."""
         return [
             f"{self.out}: {self.vocab} tokens ({self.kind}) learnt from {self.documents} documents, "
             f"{self.text_bytes} bytes; {self.bytes_per_token:.2f} bytes a token on the first of them",
@@ -47,7 +47,7 @@ def tokenizer(
     overwrite: Annotated[bool, "replace the folder if it exists"] = False,
     progress: Progress | None = None,
 ) -> LearntTokenizer:
-    """Learns a tokenizer from text; any text comes back from its ids unchanged."""
+    """Learn a tokenizer from text; any text comes back from its ids unchanged."""
     counts = {"documents": 0, "text_bytes": 0}
     sample: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Trains a model by a recipe: data, model, loop and hooks are put together here and nowhere else."""
+"""Training by a recipe: data, model, loop and hooks are put together here and nowhere else."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from lamoid.recipes.progress import Progress
 from lamoid.recipes.read_recipe import read_recipe
 from lamoid.recipes.run_folder import claim_folder
 from lamoid.recipes.training_recipe import TrainingRecipe
-from lamoid.recipes.training_result import TrainingResult
+from lamoid.recipes.training_result import RESULT, TrainingResult, read_result
 from lamoid.recipes.training_run import Run, assemble_run, check_run, resume_run
 from lamoid.training.curve import draw_curve
 from lamoid.training.hooks import Figures, JsonLines, evaluate, log, tensorboard
@@ -23,7 +23,7 @@ from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.peak import measure_peak
 from lamoid.training.state import TrainingState
 from lamoid.training.update import Update
-from lamoid.weights.durable import durable_file, durable_folder
+from lamoid.weights.durable import MANIFEST, durable_file, durable_folder
 from lamoid.weights.folder import save_model
 
 
@@ -37,8 +37,11 @@ def train(
     dtype: Annotated[str | None, "float32 or bfloat16, for the products; default the recipe's"] = None,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Trains a model by a recipe, or goes on with one; the finished model is a folder that transformers loads too."""
-    asked = {"device": device, "precision": dtype}
+    """Train a model by a recipe, or go on with one; the finished model is a folder that transformers loads too.
+
+    Going on with a run that ended makes no step: the result that it stored is given unchanged.
+    """
+    asked = {"device": device, "dtype": dtype}
     overrides = [*set, *(f"{key}={value!r}" for key, value in asked.items() if value is not None)]
     checked = read_recipe(recipe, overrides)
     check_run(checked)
@@ -48,10 +51,17 @@ def train(
         with claim.given_up_on_refusal():
             run = assemble_run(checked, place, progress)
         resumed_from = resume_run(run, progress) if resume else 0
+        if run.state.step == run.state.steps and (stored := _ended(place)) is not None:
+            return stored
         _train(run, progress)
         result = _finish(run, resumed_from, time.perf_counter() - begun)
-        durable_file(place / "result.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        durable_file(place / RESULT, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     return result
+
+
+def _ended(out: Path) -> TrainingResult | None:
+    """Give the result of a run whose model is there; without it, the end of the run is made again."""
+    return read_result(out) if (out / "model" / MANIFEST).is_file() else None
 
 
 def _train(run: Run, progress: Progress | None) -> None:
@@ -126,7 +136,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         run.remarks.append("no picture of the losses: pip install 'lamoid[eval]'")
         curve = None
     # Again, for the first one may have met a machine that was busy with something else.
-    peak = max(run.meter.peak, measure_peak(state.model.device, state.precision))
+    peak = max(run.meter.peak, measure_peak(state.model.device, state.dtype))
     figures = replace(run.meter, peak=peak).figures(state, run.recipe.log.every)
     best = state.best
     return TrainingResult(

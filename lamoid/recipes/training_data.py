@@ -1,9 +1,11 @@
 """The tokens of a training run: prepared shards as they are, or text that is prepared into the run's folder once."""
 
+import glob
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from lamoid.data.manifest import NAME
 from lamoid.data.prepare import PART, prepare
@@ -70,7 +72,7 @@ def _validation(
     if is_prepared(table.validation):
         place = Path(table.validation[0])
     elif not is_prepared((str(place),)):
-        _prepare(held_out or _reader(table, table.validation), tokenizer, place, progress)
+        _prepare(held_out or _reader(table, "validation"), tokenizer, place, progress)
     shards = open_shards(place, hashes=True)
     shards.check_tokenizer(tokenizer.fingerprint())
     return shards
@@ -78,7 +80,7 @@ def _validation(
 
 def _texts(table: DataTable) -> tuple[Texts, Texts | None]:
     """Give a reader of the training text and, where the recipe holds some out, of the rest."""
-    whole = _reader(table, table.train)
+    whole = _reader(table, "train")
     if not table.hold_out:
         return whole, None
     total = sum(len(document.text) for document in whole())
@@ -88,8 +90,17 @@ def _texts(table: DataTable) -> tuple[Texts, Texts | None]:
     return lambda: _until(whole(), cut), lambda: _from(whole(), cut)
 
 
-def _reader(table: DataTable, paths: tuple[str, ...]) -> Texts:
-    return lambda: read_documents(paths, separator=table.separator, field=table.field, part=PART)
+def _reader(table: DataTable, key: Literal["train", "validation"]) -> Texts:
+    """Make the function that reads the texts of ``data.train`` or ``data.validation`` from their beginning."""
+    paths: tuple[str, ...] = getattr(table, key)
+
+    def read() -> Iterator[Document]:
+        for path in paths:
+            if not glob.has_magic(path) and not Path(path).exists():
+                raise InputError(path, "names no file", f"give the text with --set data.{key}=PATH")
+        return read_documents(paths, separator=table.separator, field=table.field, part=PART)
+
+    return read
 
 
 def _until(documents: Iterator[Document], cut: int) -> Iterator[Document]:

@@ -13,7 +13,7 @@ from lamoid.errors import InputError
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, OptimizerSpec
 from lamoid.training.schedule import MOST_STEPS, ScheduleSpec
-from lamoid.training.state import Precision
+from lamoid.training.state import Dtype
 
 
 class ShapeModel(Shape, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="shape"):
@@ -163,7 +163,7 @@ class TrainingRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogTable = LogTable()
     seed: int = 0
     device: str = "cpu"
-    precision: Precision = "float32"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         whole("seed", self.seed, 0, 2**63 - 1)

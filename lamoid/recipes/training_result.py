@@ -1,12 +1,21 @@
 """What a training run says of itself at its end."""
 
+from pathlib import Path
+
 import msgspec
+
+from lamoid.contained import read_whole
+from lamoid.errors import InputError
+
+RESULT = "result.json"
+_MOST_BYTES = 1 << 20
 
 
 class TrainingResult(msgspec.Struct, frozen=True):
     """What was trained, how well and how fast; losses are nats a token, ``loss`` the mean of the last steps.
 
-    ``seconds`` and the rates count this process's training steps alone; ``seconds_in_all`` counts everything.
+    ``tokens``, ``seconds`` and the rates count the training steps of the whole run, also those before a resume;
+    ``seconds_in_all`` counts everything that the process which ended it did.
     ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, a rate measured before and after the run.
     """
 
@@ -29,7 +38,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
     remarks: list[str]
 
     def lines(self) -> list[str]:
-        """What a person reads."""
+        """Give what a person reads."""
         lines = [f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}"]
         if self.validation_loss is not None:
             best = f"best {self.best_validation_loss:.4f} at step {self.best_step}"
@@ -38,3 +47,11 @@ class TrainingResult(msgspec.Struct, frozen=True):
         lines.append(f"{self.tokens} tokens in {self.seconds:.1f} s, {rate} ({self.peak_flops / 1e9:.0f} GFLOP/s)")
         lines.append(f"go on: lamoid generate {self.model} --prompt TEXT")
         return lines + self.remarks
+
+
+def read_result(out: Path) -> TrainingResult | None:
+    """Give the stored result of a run that ended; ``None`` if there is none, or one that cannot be read."""
+    try:
+        return msgspec.json.decode(read_whole(out / RESULT, limit=_MOST_BYTES), type=TrainingResult)
+    except (InputError, msgspec.MsgspecError):
+        return None

@@ -12,7 +12,7 @@ from lamoid.assembly.spec import ModelSpec, read_spec
 from lamoid.data.loader import Loader
 from lamoid.errors import InputError
 from lamoid.recipes.progress import Progress
-from lamoid.recipes.run_folder import fixed_part
+from lamoid.recipes.run_folder import DATA, fixed_part
 from lamoid.recipes.training_data import TrainingData, gather_data
 from lamoid.recipes.training_recipe import FolderModel, ShapeModel, TrainingRecipe
 from lamoid.training.checkpoint import Checkpoints
@@ -58,7 +58,7 @@ def check_run(recipe: TrainingRecipe) -> None:
 
 def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -> Run:
     """Build all parts: the tokens, the model in float32 on its device, the loader, and the yardstick of speed."""
-    data = gather_data(recipe, out / "data", progress)
+    data = gather_data(recipe, out / DATA, progress)
     vocab = _spec(recipe, data.tokenizer.vocab).vocab
     if data.tokenizer.vocab > vocab:
         problem = f"has {data.tokenizer.vocab} tokens, the model's vocab is {vocab}"
@@ -67,8 +67,8 @@ def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -
     model, generation = _build_model(recipe, data)
     context = recipe.training.context or model.spec.context
     loader = Loader(data.train, context=context, batch=recipe.training.batch, seed=recipe.seed)
-    state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.precision)
-    meter = Meter(3.0 * model.spec.flops(context), measure_peak(model.device, recipe.precision))
+    state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.dtype)
+    meter = Meter(3.0 * model.spec.flops(context), measure_peak(model.device, recipe.dtype))
     return Run(recipe, out, data, loader, state, meter, generation)
 
 

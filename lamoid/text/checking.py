@@ -1,47 +1,25 @@
 """What a tokenizer.json must look like before the library is let near it."""
 
-import json
 from typing import Any
 
 from lamoid.errors import InputError
+from lamoid.strict_json import parse_json
 
 MOST_ADDED_TOKENS = 100_000
+MOST_ITEMS = 16 * 10**6  # half a million merges, each a list of two texts, take almost 4 million
 CURE = "make the tokenizer anew with `lamoid tokenizer`, or fetch the file again"
 
 
-def parse_json(data: bytes, name: str) -> dict[str, Any]:
-    """Reads one JSON object; refuses repeated keys, NaN, foreign encodings and depth. Raises InputError."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(k for k, _ in pairs if k in seen or seen.add(k))
-            raise InputError(name, f"the key {twice[:80]!r} stands there twice", CURE)
-        return found
-
-    def constant(text: str) -> None:
-        raise InputError(name, f"{text} is not JSON", CURE)
-
-    try:
-        found = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
-    except UnicodeDecodeError as error:
-        raise InputError(name, f"is not UTF-8 at byte {error.start}", CURE) from error
-    except RecursionError as error:
-        raise InputError(name, "is nested too deeply", CURE) from error
-    except json.JSONDecodeError as error:
-        raise InputError(name, f"is not JSON: {error}", CURE) from error
-    except InputError:
-        raise
-    except ValueError as error:  # a number of thousands of digits
-        raise InputError(name, f"is not JSON: {error}", CURE) from error
+def parse_object(data: bytes, name: str) -> dict[str, Any]:
+    """Parse one JSON object as strictly as every other file is parsed. Raise InputError naming the file."""
+    found = parse_json(data, file=name, items=MOST_ITEMS)
     if not isinstance(found, dict):
         raise InputError(name, f"must hold a JSON object, not a {type(found).__name__}", CURE)
     return found
 
 
 def check_tokenizer(document: dict[str, Any], name: str) -> None:
-    """Checks the vocabulary and the added tokens of a parsed tokenizer.json. Raises InputError naming the field."""
+    """Check the vocabulary and the added tokens of a parsed tokenizer.json. Raise InputError naming the field."""
     model = document.get("model")
     if not isinstance(model, dict):
         raise InputError(f"{name}: model", "is missing or no JSON object", CURE)
@@ -96,7 +74,7 @@ def _added_token(token: Any, where: str) -> tuple[str, int]:
 
 
 def _check_range(ids: set[int], name: str) -> None:
-    """Refuses ids far beyond the number of tokens: every id costs a row of the embedding."""
+    """Refuse ids far beyond the number of tokens: every id costs a row of the embedding."""
     highest, limit = max(ids), 2 * len(ids) + 1024
     if highest >= limit:
         raise InputError(

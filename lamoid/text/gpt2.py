@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from lamoid.errors import InputError
-from lamoid.text.checking import parse_json
+from lamoid.text.checking import parse_object
 
 END = "<|endoftext|>"
 CURE = "fetch the two files again (encoder.json with vocab.bpe, or vocab.json with merges.txt)"
 
 
 def gpt2_files(vocabulary: bytes, merges: bytes, name: Path) -> dict[str, bytes]:
-    """Gives the tokenizer.json and tokenizer_config.json that mean the same as GPT-2's two files."""
-    ids = parse_json(vocabulary, f"{name} (vocabulary)")
+    """Give the tokenizer.json and tokenizer_config.json that mean the same as GPT-2's two files."""
+    ids = parse_object(vocabulary, f"{name} (vocabulary)")
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     document: dict[str, Any] = {
         "version": "1.0",

@@ -9,7 +9,7 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 def streaming_mode(decoder: Any) -> str:
-    """Tells how a tokenizer.json's decoder can be run piece by piece: ``bytes`` or ``window``."""
+    """Tell how a tokenizer.json's decoder can be run piece by piece: ``bytes`` or ``window``."""
     while isinstance(decoder, dict) and decoder.get("type") == "Sequence" and len(decoder.get("decoders") or ()) == 1:
         decoder = decoder["decoders"][0]
     return "bytes" if isinstance(decoder, dict) and decoder.get("type") == "ByteLevel" else "window"
@@ -39,7 +39,7 @@ class TextStream:
         self._pending: list[int] = []
 
     def push(self, token: int) -> str:
-        """Takes the next id and gives the text that it completes, which may be empty."""
+        """Take the next id and give the text that it completes, which may be empty."""
         if token in self._controls:
             return ""
         piece = self._token(token)
@@ -51,7 +51,7 @@ class TextStream:
         return "" if BYTE_TOKEN.fullmatch(piece) else self._flush()
 
     def finish(self) -> str:
-        """Gives what is left; half a character becomes U+FFFD."""
+        """Give what is left; half a character becomes U+FFFD."""
         return self._bytes.decode(b"", final=True) if self._bytes is not None else self._flush()
 
     def _flush(self) -> str:
@@ -65,7 +65,7 @@ class TextStream:
         return text[len(known) :]
 
     def _tail(self, before: Sequence[int]) -> list[int]:
-        """The end of what is already text: one id and the run of byte ids after it."""
+        """Give the end of what is already text: one id and the run of byte ids after it."""
         tail: list[int] = []
         for token in reversed(before):
             piece = None if token in self._controls else self._token(token)
@@ -78,7 +78,7 @@ class TextStream:
 
 
 def _byte_level(piece: str) -> bytes:
-    """The bytes of a byte-level piece; one with foreign characters stands for itself, as in the library."""
+    """Give the bytes of a byte-level piece; one with foreign characters stands for itself, as in the library."""
     try:
         return bytes(_BYTES[character] for character in piece)
     except KeyError:
@@ -86,7 +86,7 @@ def _byte_level(piece: str) -> bytes:
 
 
 def _byte_table() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes: a visible Latin-1 character for itself, the others from U+0100 on."""
+    """Give GPT-2's printable stand-ins for bytes: a visible Latin-1 character for itself, the others from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [b for b in range(256) if b not in visible]
     return {chr(b): b for b in visible} | {chr(0x100 + k): b for k, b in enumerate(others)}

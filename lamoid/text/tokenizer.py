@@ -10,8 +10,9 @@ from typing import Any
 
 import tokenizers
 
+from lamoid.contained import is_there, read_inside, read_whole
 from lamoid.errors import InputError
-from lamoid.text.checking import check_tokenizer, parse_json
+from lamoid.text.checking import check_tokenizer, parse_object
 from lamoid.text.gpt2 import gpt2_files
 from lamoid.text.streaming import TextStream, streaming_mode
 
@@ -21,7 +22,7 @@ REMAKE = "make the tokenizer anew with `lamoid tokenizer`, or fetch the file aga
 
 @contextmanager
 def library_guard(culprit: object, doing: str, cure: str = REMAKE) -> Iterator[None]:
-    """Turns whatever the tokenizers library raises into an InputError.
+    """Turn whatever the tokenizers library raises into an InputError.
 
     The library raises bare Exceptions, and for a hostile regular expression a PanicException, which is no Exception at
     all; so this is one of the few places where everything is caught. Keep the guarded block to library calls.
@@ -54,10 +55,10 @@ class Tokenizer:
     ) -> None:
         self.name = str(name)
         self._files = dict(files)
-        self._document = parse_json(files["tokenizer.json"], self.name)
+        self._document = parse_object(files["tokenizer.json"], self.name)
         check_tokenizer(self._document, self.name)
         config_name = str(Path(self.name).with_name("tokenizer_config.json"))
-        self._config = parse_json(files.get("tokenizer_config.json", b"{}"), config_name)
+        self._config = parse_object(files.get("tokenizer_config.json", b"{}"), config_name)
         self._named = _named_tokens(self._config, config_name)
         self._library = self._load(literal=True)
         self.controls = frozenset(i for i, t in self._library.get_added_tokens_decoder().items() if t.special)
@@ -73,22 +74,21 @@ class Tokenizer:
 
     @classmethod
     def read(cls, folder: Path | str, *, start: int | None = None, end: int | None = None) -> "Tokenizer":
-        """Reads tokenizer.json (with tokenizer_config.json) or GPT-2's two files; ``folder`` may be the file itself.
+        """Read tokenizer.json (with tokenizer_config.json) or GPT-2's two files; ``folder`` may be the file itself.
 
-        ``start`` and ``end`` override what the files say. Raises InputError for whatever cannot be used.
+        ``start`` and ``end`` override what the files say. Raise InputError for whatever cannot be used.
         """
         path = Path(folder)
-        place = path if path.is_dir() else path.parent
-        main = path if path.is_file() else place / "tokenizer.json"
-        beside = {n: _read_file(place / n) for n in _BESIDE if (place / n).is_file()}
-        if main.is_file():
-            files = {"tokenizer.json": _read_file(main), **beside}
-            files.setdefault("tokenizer_config.json", _CONFIG)
+        place, main = (path, path / "tokenizer.json") if path.is_dir() else (path.parent, path)
+        if is_there(place, main.name):
+            # A file that the person names may lie anywhere; what is only found beside it must be the folder's own.
+            data = read_whole(main, limit=LARGEST_FILE) if main is path else _read_file(place, main.name)
+            files = {"tokenizer.json": data, "tokenizer_config.json": _CONFIG, **_read_beside(place)}
             return cls(files, name=main, start=start, end=end)
-        for vocabulary, merges in _PAIRS:
-            if (place / vocabulary).is_file() and (place / merges).is_file():
-                made = gpt2_files(_read_file(place / vocabulary), _read_file(place / merges), place)
-                return cls({**made, **beside}, name=place / vocabulary, start=start, end=end)
+        for vocabulary, merges in _PAIRS if place is path else ():
+            if is_there(place, vocabulary) and is_there(place, merges):
+                made = gpt2_files(_read_file(place, vocabulary), _read_file(place, merges), place)
+                return cls({**made, **_read_beside(place)}, name=place / vocabulary, start=start, end=end)
         raise InputError(
             path,
             "holds no tokenizer (neither tokenizer.json nor vocab.json with merges.txt)",
@@ -96,15 +96,15 @@ class Tokenizer:
         )
 
     def encode(self, text: str, *, control: bool = False) -> list[int]:
-        """Gives the ids of ``text`` alone, no start or end added; ``control=True`` reads control tokens in it."""
+        """Give the ids of ``text`` alone, no start or end added; ``control=True`` reads control tokens in it."""
         return self._encode([text], control)[0]
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encodes many texts at once on the library's threads; the same ids as ``encode`` one by one."""
+        """Encode many texts at once on the library's threads; the same ids as ``encode`` one by one."""
         return self._encode(list(texts), False)
 
     def prompt(self, text: str) -> list[int]:
-        """Gives the ids that a model reads before it continues ``text``: the start token before it where due."""
+        """Give the ids that a model reads before it continues ``text``: the start token before it where due."""
         if text == "" and not self._prefix:
             if self.start is None:
                 raise InputError(self.name, "an empty prompt needs a start token and there is none", "give some text")
@@ -112,27 +112,27 @@ class Tokenizer:
         return [*self._prefix, *self.encode(text), *self._suffix]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Gives the text of ``ids``; control tokens are left out and broken UTF-8 becomes U+FFFD."""
+        """Give the text of ``ids``; control tokens are left out and broken UTF-8 becomes U+FFFD."""
         with library_guard(self.name, "decoding", "pass token ids, whole numbers from 0"):
             return self._library.decode(list(ids), skip_special_tokens=True)
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """Starts a decoder that takes one id at a time, for text that follows the tokens ``before``."""
+        """Start a decoder that takes one id at a time, for text that follows the tokens ``before``."""
         return TextStream(self.decode, self._library.id_to_token, self.controls, self._mode, before)
 
     def continuation(self, before: Sequence[int], new: Sequence[int]) -> str:
-        """Gives the text that ``new`` adds after ``before``, with the leading space that ``decode(new)`` would lose."""
+        """Give the text that ``new`` adds after ``before``, with the leading space that ``decode(new)`` would lose."""
         stream = self.stream(before)
         return "".join([stream.push(i) for i in new]) + stream.finish()
 
     def fingerprint(self) -> str:
-        """Gives the SHA-256, in hex, of tokenizer.json in canonical form and of the start and end ids."""
+        """Give the SHA-256, in hex, of tokenizer.json in canonical form and of the start and end ids."""
         canonical = [self._document, self.start, self.end]
         text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def files(self) -> dict[str, bytes]:
-        """Gives the files to save, name to bytes; what was read comes back bit for bit."""
+        """Give the files to save, name to bytes; what was read comes back bit for bit."""
         return dict(self._files)
 
     @cached_property
@@ -141,7 +141,7 @@ class Tokenizer:
 
     @cached_property
     def _parsing(self) -> tokenizers.Tokenizer:
-        """The library's object that reads control tokens in text; a second one, for the switch is not thread-safe."""
+        """Give the library's object that reads control tokens in text: a second, its switch not being thread-safe."""
         return self._load(literal=False)
 
     @cached_property
@@ -193,7 +193,7 @@ class Tokenizer:
             )
 
     def _spell(self, ids: list[int]) -> list[int]:
-        """Replaces control ids that the model itself made of text by the ids of their characters."""
+        """Replace control ids that the model itself made of text by the ids of their characters."""
         spelled: list[int] = []
         for i in ids:
             if i in self._forbidden:
@@ -222,7 +222,7 @@ class Tokenizer:
         return spelled
 
     def _affixes(self) -> tuple[list[int], list[int]]:
-        """Gives the ids that the template of tokenizer.json puts before and after a text.
+        """Give the ids that the template of tokenizer.json puts before and after a text.
 
         ``add_bos_token`` of tokenizer_config.json says nothing here: transformers 5 ignores it beside a tokenizer.json.
         """
@@ -253,17 +253,17 @@ class Tokenizer:
         return next((i for i in ids if i is not None and i in self.controls), None)
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(path, f"is larger than {LARGEST_FILE} bytes", REMAKE)
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}", "check the file and its permissions") from error
+def _read_file(folder: Path, name: str) -> bytes:
+    return read_inside(folder, name, limit=LARGEST_FILE)
+
+
+def _read_beside(folder: Path) -> dict[str, bytes]:
+    """Read the other files of a tokenizer, which are saved with every model that uses it."""
+    return {name: _read_file(folder, name) for name in _BESIDE if is_there(folder, name)}
 
 
 def _named_tokens(config: dict[str, Any], name: str) -> dict[str, str]:
-    """Gives the control tokens that tokenizer_config.json names, role to token."""
+    """Give the control tokens that tokenizer_config.json names, role to token."""
     named: dict[str, str] = {}
     for role in _ROLES:
         token = config.get(role)
@@ -284,7 +284,7 @@ def _named_tokens(config: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def _closed_alphabet(document: dict[str, Any]) -> frozenset[str] | None:
-    """Gives the characters of a vocabulary whose model would drop any other one in silence; None if it is open."""
+    """Give the characters of a vocabulary whose model would drop any other one in silence; None if it is open."""
     model = document["model"]
     if model.get("type", "BPE") != "BPE" or model.get("unk_token") is not None or model.get("byte_fallback"):
         return None

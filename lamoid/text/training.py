@@ -22,7 +22,7 @@ def train_tokenizer(
     vocab: int = 4096,
     closed: bool = False,
 ) -> Tokenizer:
-    """Learns a tokenizer of at most ``vocab`` tokens from ``texts``; any text comes back from its ids unchanged.
+    """Learn a tokenizer of at most ``vocab`` tokens from ``texts``; any text comes back from its ids unchanged.
 
     ``bytes`` learns byte pairs (BPE). ``characters`` has one token a character, the rarest left to single bytes where
     ``vocab`` is too small; ``closed=True`` leaves the bytes out, so that other characters are an InputError later.
@@ -52,7 +52,7 @@ def train_tokenizer(
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """Passes the texts on; refuses half surrogate pairs, and a corpus without any text."""
+    """Pass the texts on; refuse half surrogate pairs, and a corpus without any text."""
     characters = 0
     for text in texts:
         try:

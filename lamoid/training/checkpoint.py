@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run in one durable folder of safetensors and JSON."""
 
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -13,16 +14,18 @@ from torch import Tensor
 
 from lamoid.errors import InputError
 from lamoid.training.state import TrainingState
-from lamoid.weights.durable import durable_folder
+from lamoid.weights.durable import durable_folder, sweep
 from lamoid.weights.write import write_tensors
 
 STATE = "state.json"
+_LEAVINGS = re.compile(r"\.(step-\d{8})\.(tmp|old)-.+")
 
 
 class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON half of a checkpoint.
 
     ``position`` is the loader's; ``identity`` is what the run must still be to go on from here, as nested JSON.
+    ``tokens`` and ``seconds`` are those of all steps so far; ``seconds`` is the one value that a clock measured.
     """
 
     step: int
@@ -30,6 +33,8 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validations: tuple[tuple[int, float], ...]
     position: Any
     identity: dict[str, Any]
+    tokens: int = 0
+    seconds: float = 0.0
     format: int = 1
 
 
@@ -47,7 +52,15 @@ class Checkpoints:
 
     def write(self, state: TrainingState) -> None:
         """Write a checkpoint of this moment, then remove those that are more than ``keep`` back."""
-        saved = SavedState(state.step, state.steps, tuple(state.validations), self.position(), self.identity)
+        saved = SavedState(
+            step=state.step,
+            steps=state.steps,
+            validations=tuple(state.validations),
+            position=self.position(),
+            identity=self.identity,
+            tokens=state.tokens,
+            seconds=state.seconds,
+        )
         with durable_folder(self.place / f"step-{state.step:08}", overwrite=True) as draft:
             write_tensors(draft, _tensors(state))
             draft.write(STATE, msgspec.json.format(msgspec.json.encode(saved), indent=1))
@@ -55,9 +68,12 @@ class Checkpoints:
             _remove(old)
 
     def list(self) -> list[Path]:
-        """Give the checkpoints' folders, oldest first."""
+        """Give the checkpoints' folders, oldest first, after clearing away what killed writers left among them."""
         if not self.place.is_dir():
             return []
+        found = [_LEAVINGS.fullmatch(path.name) for path in self.place.iterdir()]
+        for name in sorted({leaving[1] for leaving in found if leaving}):
+            sweep(self.place / name)
         return sorted(path for path in self.place.glob("step-" + "[0-9]" * 8) if path.is_dir())
 
 
@@ -75,6 +91,7 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
     state.losses = tensors["losses"].tolist()
     state.validations = list(saved.validations)
     state.step = saved.step
+    state.tokens, state.seconds = saved.tokens, saved.seconds
     torch.set_rng_state(tensors["random/cpu"].clone())
     if "random/cuda" in tensors and state.model.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random/cuda"].clone(), state.model.device)
@@ -95,7 +112,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _remove(folder: Path) -> None:
-    """Take a checkpoint's name away before its files, so that a kill leaves no half of one."""
+    """Take a checkpoint's name away before its files: a kill leaves no half of one, only what ``sweep`` clears."""
     doomed = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(6)}")
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

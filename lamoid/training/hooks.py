@@ -31,7 +31,7 @@ class Meter:
         speed = state.tokens / state.seconds if state.seconds else 0.0
         return {
             "loss": state.recent_loss(steps),
-            "rate": state.optimizer.rates[0] * state.share,
+            "learning_rate": state.optimizer.learning_rates[0] * state.share,
             "gradient_norm": state.gradient_norm,
             "tokens_per_second": speed,
             "share_of_peak": speed * self.flops / self.peak,

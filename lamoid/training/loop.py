@@ -24,7 +24,7 @@ def train_loop(
     """Train until ``state.step`` is ``state.steps``; each of ``batches`` is a global batch, in parts that fit memory.
 
     A hook ``(every, function)`` is called with the state after each ``every``-th step and after the last; 0 for
-    ``every`` means after the last step only. Raises ``TrainingDiverged``.
+    ``every`` means after the last step only. Raise ``TrainingDiverged``.
     """
     while state.step < state.steps:
         begun = time.perf_counter()

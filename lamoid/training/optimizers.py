@@ -27,13 +27,13 @@ def _below_one(field: str, value: float) -> None:
 class AdamWSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="adamw"):
     """AdamW (Loshchilov and Hutter, 2019); the decay acts on matrices only."""
 
-    rate: float = 1e-3
+    learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("rate", self.rate)
+        positive("learning_rate", self.learning_rate)
         positive("epsilon", self.epsilon)
         _at_least_zero("weight_decay", self.weight_decay)
         for beta in self.betas:
@@ -41,24 +41,24 @@ class AdamWSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
     def build(self, model: nn.Module) -> "Optimizer":
         """Make the optimiser of all parameters."""
-        return Optimizer([_adamw(self, list(model.named_parameters()))], [self.rate])
+        return Optimizer([_adamw(self, list(model.named_parameters()))], [self.learning_rate])
 
 
 class MuonSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="muon"):
     """Muon (Jordan et al., 2024) for the matrices of the blocks; ``rest`` for tables, heads, norms and biases.
 
     ``scale`` says how the step grows with a matrix's shape: ``"spectral"`` is sqrt(max(1, rows / columns)), as first
-    published; ``"adamw"`` is 0.2 sqrt(max(rows, columns)), which fits rates tuned for AdamW (Liu et al., 2025).
+    published; ``"adamw"`` is 0.2 sqrt(max(rows, columns)), for learning rates tuned for AdamW (Liu et al., 2025).
     """
 
-    rate: float = 0.02
+    learning_rate: float = 0.02
     momentum: float = 0.95
     weight_decay: float = 0.1
     scale: Literal["spectral", "adamw"] = "spectral"
     rest: AdamWSpec = AdamWSpec()
 
     def __post_init__(self) -> None:
-        positive("rate", self.rate)
+        positive("learning_rate", self.learning_rate)
         _below_one("momentum", self.momentum)
         _at_least_zero("weight_decay", self.weight_decay)
 
@@ -68,15 +68,15 @@ class MuonSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         matrices = [(path, parameter) for path, parameter in named if group_of(path, parameter) == "block_matrices"]
         rest = [(path, parameter) for path, parameter in named if group_of(path, parameter) != "block_matrices"]
         if not matrices:
-            return Optimizer([_adamw(self.rest, rest)], [self.rest.rate])
+            return Optimizer([_adamw(self.rest, rest)], [self.rest.learning_rate])
         muon = torch.optim.Muon(
             matrices,
-            lr=self.rate,
+            lr=self.learning_rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             adjust_lr_fn={"spectral": "original", "adamw": "match_rms_adamw"}[self.scale],
         )
-        return Optimizer([muon, _adamw(self.rest, rest)], [self.rate, self.rest.rate])
+        return Optimizer([muon, _adamw(self.rest, rest)], [self.learning_rate, self.rest.learning_rate])
 
 
 OptimizerSpec = AdamWSpec | MuonSpec
@@ -90,11 +90,11 @@ def group_of(path: str, parameter: Tensor) -> Group:
 
 
 class Optimizer:
-    """One or two of torch's optimisers, each with its peak rate, taken as one."""
+    """One or two of torch's optimisers, each with its peak learning rate, taken as one."""
 
-    def __init__(self, parts: list[torch.optim.Optimizer], rates: list[float]) -> None:
+    def __init__(self, parts: list[torch.optim.Optimizer], learning_rates: list[float]) -> None:
         self.parts = parts
-        self.rates = rates
+        self.learning_rates = learning_rates
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -102,8 +102,8 @@ class Optimizer:
         return (parameter for group in self._groups() for parameter in group["params"])
 
     def set_share(self, share: float) -> None:
-        """Set each part's rate to ``share`` of its peak."""
-        for part, rate in zip(self.parts, self.rates, strict=True):
+        """Set each part's learning rate to ``share`` of its peak."""
+        for part, rate in zip(self.parts, self.learning_rates, strict=True):
             for group in part.param_groups:
                 group["lr"] = rate * share
 
@@ -154,4 +154,4 @@ def _adamw(spec: AdamWSpec, named: Iterable[tuple[str, nn.Parameter]]) -> torch.
     ]
     devices = {parameter.device.type for members in groups.values() for _, parameter in members}
     fused = devices <= {"cpu", "cuda"}
-    return torch.optim.AdamW(listed, lr=spec.rate, betas=spec.betas, eps=spec.epsilon, fused=fused)
+    return torch.optim.AdamW(listed, lr=spec.learning_rate, betas=spec.betas, eps=spec.epsilon, fused=fused)

@@ -1,17 +1,17 @@
-"""What the machine can do: the rate of one matrix product in the run's precision, as the yardstick for a run."""
+"""What the machine can do: the rate of one matrix product in the run's dtype, as the yardstick for a run."""
 
 import time
 
 import torch
 
-from lamoid.training.state import Precision
+from lamoid.training.state import Dtype
 
 
-def measure_peak(device: torch.device, precision: Precision, *, seconds: float = 0.2) -> float:
+def measure_peak(device: torch.device, dtype: Dtype, *, seconds: float = 0.2) -> float:
     """Give the best rate, in operations a second, of square products tried for about ``seconds``."""
     size = 4096 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    left = torch.ones(size, size, dtype=dtype, device=device)
+    stored = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    left = torch.ones(size, size, dtype=stored, device=device)
     best, tries = float("inf"), 0
     until = time.perf_counter() + seconds
     while tries < 3 or time.perf_counter() < until:

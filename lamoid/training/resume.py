@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
+from lamoid.contained import contained, read_whole
 from lamoid.errors import InputError
+from lamoid.strict_json import parse_json
 from lamoid.training.checkpoint import STATE, Checkpoints, SavedState, restore
 from lamoid.training.state import TrainingState
-from lamoid.weights.contained import contained, read_whole
 from lamoid.weights.durable import verify
 from lamoid.weights.read import open_tensors
-from lamoid.weights.strict_json import parse_json
 
 MOST_STATE_BYTES = 10**8
 
@@ -21,14 +21,18 @@ def resume(state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], 
     """Put the newest whole checkpoint into ``state`` and give the loader's position, or ``None`` without checkpoints.
 
     Sizes and hashes are verified; a damaged checkpoint is named through ``say``, set aside as ``<name>.damaged``, and
-    the one before it is taken. Raises ``InputError`` if all are damaged, or if the run was another one.
+    the one before it is taken. Raise ``InputError`` if all are damaged, if the run was another one, or if the system
+    cannot read a checkpoint: that says nothing of its bytes, so it stays as it is.
     """
     found = checkpoints.list()
     for folder in reversed(found):
         try:
             verify(folder, hashes=True)
             saved = _read_saved(folder)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
         except InputError as error:
+            _pass_on_system_errors(folder, error)
             aside = _set_aside(folder)
             say(f"The checkpoint {folder.name} is damaged and was set aside as {aside.name}: {error}")
             continue
@@ -56,6 +60,18 @@ def _read_saved(folder: Path) -> SavedState:
         return msgspec.convert(parse_json(data, file=folder / STATE), SavedState)
     except msgspec.ValidationError as error:
         raise InputError(folder / STATE, str(error), "take an earlier checkpoint") from error
+
+
+def _pass_on_system_errors(folder: Path, refusal: InputError) -> None:
+    """Raise again if the system's error, other than that of a missing file, is behind a refusal."""
+    cause = refusal.__cause__ or refusal.__context__
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        raise _unreadable(folder, cause) from refusal
+
+
+def _unreadable(folder: Path, error: OSError) -> InputError:
+    problem = f"the checkpoint cannot be read ({error.strerror or error})"
+    return InputError(folder, problem, "nothing was changed: mend that and resume again")
 
 
 def _check_identity(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 from lamoid.assembly.model import LanguageModel
 from lamoid.training.optimizers import Optimizer
 
-Precision = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass
@@ -16,14 +16,14 @@ class TrainingState:
     """A model on its way to ``steps`` optimiser steps, ``step`` of which are done.
 
     ``losses`` has the loss of every step, ``validations`` pairs of step and validation loss. ``seconds`` and ``tokens``
-    count what this process spent on steps alone, without evaluations and writing; they are not part of a checkpoint.
+    count all steps that led here, also those before a resume, without evaluations and writing.
     In ``bfloat16`` the weights and the optimiser stay in float32 and the products are computed in bfloat16 (autocast).
     """
 
     model: LanguageModel
     optimizer: Optimizer
     steps: int
-    precision: Precision = "float32"
+    dtype: Dtype = "float32"
     step: int = 0
     losses: list[float] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class TrainingState:
 
     def arithmetic(self) -> torch.autocast:
         """Give the context in which the objective is computed."""
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
     @property
     def best(self) -> tuple[int, float] | None:

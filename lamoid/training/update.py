@@ -1,4 +1,4 @@
-"""One change of the parameters: clip the gradients, set the rate, step; a gradient that is no number stops the run."""
+"""One change of the parameters: clip the gradients, set the learning rate, step; no step for a gradient not finite."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class TrainingDiverged(InputError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Update:
-    """Clips the gradients' joint norm to ``clip`` (0: not at all) and steps at the rate that ``schedule`` gives."""
+    """Clips the gradients' joint norm to ``clip`` (0: not at all) and steps at the learning rate of ``schedule``."""
 
     schedule: ScheduleSpec
     clip: float = 1.0
@@ -45,5 +45,5 @@ class Update:
 def check_finite(state: TrainingState, what: str, value: float) -> None:
     """Raise ``TrainingDiverged`` for a value that is infinite or no number."""
     if not math.isfinite(value):
-        rate = state.optimizer.rates[0] * (state.share or 1.0)
+        rate = state.optimizer.learning_rates[0] * (state.share or 1.0)
         raise TrainingDiverged(state.step + 1, rate, f"{what} is {value}")

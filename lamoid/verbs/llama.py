@@ -8,6 +8,7 @@ import torch
 
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec
+from lamoid.contained import is_there
 from lamoid.errors import InputError
 from lamoid.evaluation.perplexity import Loss, document_losses
 from lamoid.inference.engine import Engine, collect
@@ -186,7 +187,7 @@ def load(folder: Path | str, *, device: str | torch.device = "cpu", dtype: str |
     place, kind = find_device(device), find_dtype(dtype)
     opened = open_folder(Path(folder))
     tokenizer = None
-    if any((opened.path / name).is_file() for name in TOKENIZER_FILES):
+    if any(is_there(opened.path, name) for name in TOKENIZER_FILES):
         tokenizer = Tokenizer.read(opened.path)
         if tokenizer.end is None and (opened.start is not None or opened.end is not None):
             start = opened.start if tokenizer.start is None else tokenizer.start

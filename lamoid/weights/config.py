@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from lamoid.assembly.difference import first_difference
 from lamoid.assembly.families.family import Family
 from lamoid.assembly.families.table import FAMILIES, family_of
 from lamoid.assembly.spec import ModelSpec, decode_spec, encode_spec
+from lamoid.contained import is_there, read_inside
 from lamoid.errors import InputError
-from lamoid.weights.contained import contained, read_whole
-from lamoid.weights.strict_json import parse_json
+from lamoid.strict_json import parse_json
 
 _COPY = "Take a whole copy of the folder"
 OWN = "lamoid"
@@ -35,9 +36,9 @@ class Description:
 
 
 def read_description(folder: Path) -> Description:
-    """Reads and checks the JSON files; where both are there, config.json and spec.json must say the same.
+    """Read and check the JSON files; where both are there, config.json and spec.json must say the same.
 
-    Raises InputError naming file and field.
+    Raise InputError naming file and field.
     """
     config = _read_object(folder, "config.json")
     _refuse_code(folder, config)
@@ -48,11 +49,12 @@ def read_description(folder: Path) -> Description:
         raise InputError(
             folder / "spec.json", "it is not there, and config.json says that it describes the model", _COPY
         )
-    if own is not None and own != spec:
-        field = _first_difference(msgspec.to_builtins(spec), msgspec.to_builtins(own), "")
-        problem = f"config.json and spec.json describe different models; the first field that differs is {field}"
+    found = None if own is None else first_difference(msgspec.to_builtins(spec), msgspec.to_builtins(own))
+    if found is not None:
+        field, here, there = found
+        problem = f"config.json and spec.json differ: {field} is {here} by the first and {there} by the second"
         raise InputError(folder, problem, "Remove the file that is not meant")
-    generation = _read_object(folder, "generation_config.json") if _is_there(folder, "generation_config.json") else {}
+    generation = _read_object(folder, "generation_config.json") if is_there(folder, "generation_config.json") else {}
     remarks: list[str] = []
     starts, ends = (
         _read_ids(folder, field, config, generation, spec.vocab, remarks) for field in ("bos_token_id", "eos_token_id")
@@ -61,7 +63,7 @@ def read_description(folder: Path) -> Description:
 
 
 def describe(spec: ModelSpec, *, dtype: str, generation: dict[str, Any] | None) -> dict[str, bytes]:
-    """Gives config.json, spec.json and generation_config.json of a model.
+    """Give config.json, spec.json and generation_config.json of a model.
 
     ``config.json`` is of the family that reads it back as the same spec; where there is none, its model_type is
     "lamoid" and spec.json alone describes the model. Token ids are written even if null: transformers would else
@@ -88,14 +90,10 @@ def describe(spec: ModelSpec, *, dtype: str, generation: dict[str, Any] | None) 
 
 
 def _read_object(folder: Path, name: str) -> dict[str, Any]:
-    value = parse_json(read_whole(contained(folder, name), limit=JSON_LIMIT), file=folder / name)
+    value = parse_json(read_inside(folder, name, limit=JSON_LIMIT), file=folder / name)
     if not isinstance(value, dict):
         raise InputError(folder / name, "it is not a JSON object", _COPY)
     return value
-
-
-def _is_there(folder: Path, name: str) -> bool:
-    return (folder / name).is_symlink() or (folder / name).exists()
 
 
 def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
@@ -109,9 +107,9 @@ def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _read_own(folder: Path) -> ModelSpec | None:
-    if not _is_there(folder, "spec.json"):
+    if not is_there(folder, "spec.json"):
         return None
-    data = read_whole(contained(folder, "spec.json"), limit=JSON_LIMIT)
+    data = read_inside(folder, "spec.json", limit=JSON_LIMIT)
     parse_json(data, file=folder / "spec.json")
     return decode_spec(data, file=folder / "spec.json")
 
@@ -130,20 +128,14 @@ def _find_family(folder: Path, config: dict[str, Any]) -> Family | None:
 
 
 def _read_family(folder: Path, family: Family, config: dict[str, Any]) -> ModelSpec:
-    file = str(folder / "config.json")
     told = {name: value for name, value in config.items() if name not in (*_CODE_FIELDS, "quantization_config")}
-    try:
-        return family.spec(told, file)
-    except InputError as error:
-        if file in error.culprit:
-            raise
-        raise InputError(f"{file}: {error.culprit}", error.problem, error.cure) from None
+    return family.spec(told, str(folder / "config.json"))
 
 
 def _read_ids(
     folder: Path, field: str, config: dict[str, Any], generation: dict[str, Any], vocab: int, remarks: list[str]
 ) -> tuple[int, ...]:
-    """Reads one id or a list; one beyond the vocabulary, as transformers' defaults often are, is as good as none."""
+    """Read one id or a list; one beyond the vocabulary, as transformers' defaults often are, is as good as none."""
     place = f"{folder / ('generation_config.json' if field in generation else 'config.json')}: {field}"
     value = generation[field] if field in generation else config.get(field)
     if value is None:
@@ -158,17 +150,6 @@ def _read_ids(
         if field in generation:
             generation[field] = (list(known) if isinstance(value, list) else known[0]) if known else None
     return known
-
-
-def _first_difference(one: Any, two: Any, place: str) -> str:
-    """Names the first place where two nested values differ."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        pairs = [(f"{place}.{key}".lstrip("."), one.get(key), two.get(key)) for key in {**one, **two}]
-    elif isinstance(one, list | tuple) and isinstance(two, list | tuple) and len(one) == len(two):
-        pairs = [(f"{place}[{i}]", left, right) for i, (left, right) in enumerate(zip(one, two, strict=True))]
-    else:
-        return place
-    return next((_first_difference(left, right, name) for name, left, right in pairs if left != right), place)
 
 
 def _encode(value: dict[str, Any]) -> bytes:

@@ -19,10 +19,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from lamoid.contained import contained, open_plain, read_inside
 from lamoid.errors import InputError
-from lamoid.weights.contained import contained, open_plain, read_whole
+from lamoid.strict_json import parse_json
 from lamoid.weights.hashed import Entry, open_hashed, write_all
-from lamoid.weights.strict_json import parse_json
 
 MANIFEST = "manifest.json"
 _CHANGED = f"Take a whole copy; if the file was changed on purpose, remove {MANIFEST}"
@@ -38,20 +38,24 @@ class DurabilityUncertain(OSError):  # noqa: N818
 
 
 class Draft:
-    """A folder in the making: files are added by name, none is changed or read back."""
+    """A folder in the making: files are added by name and none is changed afterwards.
+
+    A file that is closed lies whole under ``path``, where it may be read (to judge a model before it is published);
+    files that are not added through the draft make the commit fail.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._entries: dict[str, Entry] = {}
 
     def open(self, name: str) -> BinaryIO:
-        """Opens a new file of this name for writing; it must be closed before the draft ends."""
+        """Open a new file of this name for writing; it must be closed before the draft ends."""
         if not _is_file_name(name) or name == MANIFEST:
             raise ValueError(f"{name!r} is no name for a file of a draft: bare, printable and not {MANIFEST!r}")
         return open_hashed(self.path / name, self._entries)
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes one whole file."""
+        """Write one whole file."""
         with self.open(name) as file:
             file.write(data)
 
@@ -68,10 +72,10 @@ class Draft:
 
 @contextmanager
 def durable_folder(target: Path | str, *, overwrite: bool = False) -> Iterator[Draft]:
-    """Gives a Draft whose files become the folder ``target`` at once when the block ends without an exception.
+    """Give a Draft whose files become the folder ``target`` at once when the block ends without an exception.
 
     With ``overwrite`` a folder that was written so before is replaced; one that holds anything else is refused.
-    Raises InputError for a target that may not be written, NotCommitted for a failed write (the target is as it
+    Raise InputError for a target that may not be written, NotCommitted for a failed write (the target is as it
     was), DurabilityUncertain when only the last sync failed. Missing parents are made.
     """
     target = _absolute(target)
@@ -101,7 +105,7 @@ def durable_folder(target: Path | str, *, overwrite: bool = False) -> Iterator[D
 
 
 def durable_file(target: Path | str, data: bytes, *, overwrite: bool = True) -> None:
-    """Writes one file with the same care; the old content or the new stands under the name at any time."""
+    """Write one file with the same care; the old content or the new stands under the name at any time."""
     target = _absolute(target)
     if not overwrite and os.path.lexists(target):
         raise InputError(target, "the output exists already", "Choose another name, or ask to overwrite it")
@@ -127,10 +131,10 @@ def durable_file(target: Path | str, data: bytes, *, overwrite: bool = True) -> 
 
 
 def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
-    """Gives size and sha256 of each file that the folder's manifest lists."""
+    """Give size and sha256 of each file that the folder's manifest lists."""
     path = folder / MANIFEST
     cure = "The folder was not written to its end: write it anew, or take a whole copy"
-    manifest = parse_json(read_whole(contained(folder, MANIFEST), limit=_MANIFEST_LIMIT), file=path)
+    manifest = parse_json(read_inside(folder, MANIFEST, limit=_MANIFEST_LIMIT), file=path)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict):
         raise InputError(path, 'it has no object "files"', cure)
@@ -145,7 +149,7 @@ def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def verify(folder: Path, *, hashes: bool) -> None:
-    """Raises InputError unless every file of the manifest is there with its size and, if asked, its hash."""
+    """Raise InputError unless every file of the manifest is there with its size and, if asked, its hash."""
     for name, (size, digest) in read_manifest(folder).items():
         path = contained(folder, name)
         descriptor, found = open_plain(path, culprit=folder / name)
@@ -159,7 +163,7 @@ def verify(folder: Path, *, hashes: bool) -> None:
 
 
 def sweep(target: Path | str) -> None:
-    """Clears what killed writers of ``target`` left beside it; a live writer's work is never touched.
+    """Clear what killed writers of ``target`` left beside it; a live writer's work is never touched.
 
     If one was killed between moving the old folder aside and naming the new one, the old one gets its name back.
     What cannot be cleared is left for the next time.
@@ -187,7 +191,7 @@ def _sweep_one(path: Path, target: Path, *, is_aside: bool) -> None:
 
 
 def _claim(target: Path) -> tuple[Path, int]:
-    """Makes and locks a temporary folder; tries again when a sweeper came between the two."""
+    """Make and lock a temporary folder; try again when a sweeper came between the two."""
     while True:
         temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(6)}")
         temporary.mkdir()
@@ -204,7 +208,7 @@ def _claim(target: Path) -> tuple[Path, int]:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    """Refuses a target that overwriting would destroy: only folders that were written here are replaced."""
+    """Refuse a target that overwriting would destroy: only folders that were written here are replaced."""
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -221,7 +225,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 
 def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
-    """Gives the finished folder its name. A replaced folder ends up under ``temporary``, never deleted before."""
+    """Give the finished folder its name. A replaced folder ends up under ``temporary``, never deleted before."""
     if not overwrite or not os.path.lexists(target):
         temporary.rename(target)  # fails if a folder that is not empty has appeared
         return
@@ -237,7 +241,7 @@ def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swaps two names in one step (Linux renameat2); False where system or file system cannot."""
+    """Swap two names in one step (Linux renameat2); False where system or file system cannot."""
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if swap is None:
         return False
@@ -251,7 +255,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _move_aside(temporary: Path, target: Path) -> None:
-    """Replaces in two steps; a kill between them is mended by the next ``sweep``."""
+    """Replace in two steps; a kill between them is mended by the next ``sweep``."""
     aside = target.with_name(f".{target.name}.old-{secrets.token_hex(6)}")
     target.rename(aside)
     try:
@@ -267,7 +271,7 @@ def _move_aside(temporary: Path, target: Path) -> None:
 
 
 def _has_lock(descriptor: int, *, otherwise: bool) -> bool:
-    """Takes the lock if it is free; ``otherwise`` is the answer on a file system that has no locks."""
+    """Take the lock if it is free; ``otherwise`` is the answer on a file system that has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -280,7 +284,7 @@ def _has_lock(descriptor: int, *, otherwise: bool) -> bool:
 
 
 def _release(descriptor: int | None) -> None:
-    """Closes a descriptor that nothing was written through: whether that succeeds changes no outcome."""
+    """Close a descriptor that nothing was written through: whether that succeeds changes no outcome."""
     if descriptor is not None:
         with suppress(OSError):
             os.close(descriptor)
@@ -330,7 +334,7 @@ def _sync_published(target: Path) -> None:
 
 
 def _remove(path: Path | None) -> None:
-    """Deletes as far as possible; what stays is swept by the next writer."""
+    """Delete as far as possible; what stays is swept by the next writer."""
     with suppress(OSError):
         if path is not None and path.is_dir():
             shutil.rmtree(path)

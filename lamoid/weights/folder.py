@@ -11,10 +11,11 @@ from lamoid.assembly.families.family import Family
 from lamoid.assembly.families.table import family_of
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec
+from lamoid.contained import is_there
 from lamoid.errors import InputError
 from lamoid.weights.config import describe, read_description
 from lamoid.weights.durable import MANIFEST, Draft, sweep, verify
-from lamoid.weights.names import NameMap, Part, family_renames, joined_shape, match_names
+from lamoid.weights.names import NameMap, family_renames, joined_shape, match_names
 from lamoid.weights.read import Tensors, open_tensors
 from lamoid.weights.write import SHARD_BYTES, TensorWriter
 
@@ -41,21 +42,32 @@ class ModelFolder:
 
     @property
     def end(self) -> int | None:
+        """The id of the token that ends a text, the first if there are several; None if there is none."""
         return self.ends[0] if self.ends else None
 
     @property
     def ignored(self) -> tuple[str, ...]:
+        """The names of tensors that carry no weights."""
         return self.names.ignored
 
-    def parameter(self, name: str) -> Tensor:
-        """Gives a parameter of the model by lamoid's name: mapped from the file where it lies there as it is."""
-        return _take(self.tensors.tensor(self.names.parts[name].theirs), self.names.parts[name])
+    def parameter(self, name: str, *, views: bool = False) -> Tensor:
+        """Give a parameter of the model by lamoid's name: mapped from the file where it lies there as it is.
+
+        One that lies there joined with others or transposed is copied, or with ``views`` seen through its strides.
+        """
+        part = self.names.parts[name]
+        tensor = self.tensors.tensor(part.theirs)
+        turned = tensor.t() if part.transposed else tensor
+        view = turned if part.is_whole else turned[part.first : part.first + part.rows]
+        if views or (part.is_whole and view.is_contiguous()):
+            return view
+        return view.clone(memory_format=torch.contiguous_format)
 
 
 def open_folder(path: Path | str) -> ModelFolder:
-    """Opens a model folder: config.json (transformers 4 or 5, or lamoid's own with spec.json) and safetensors.
+    """Open a model folder: config.json (transformers 4 or 5, or lamoid's own with spec.json) and safetensors.
 
-    Reads JSON and headers only; where there is a manifest, every size is compared with it. Raises InputError naming
+    Read JSON and headers only; where there is a manifest, every size is compared with it. Raise InputError naming
     file, field or tensor for whatever does not fit.
     """
     path = Path(path)
@@ -64,8 +76,10 @@ def open_folder(path: Path | str) -> ModelFolder:
     if not path.is_dir():
         what = "it is a file, not a folder" if path.exists() else "there is no such folder"
         raise InputError(path, what, "Give a folder that holds config.json and model.safetensors")
-    if not (path / "config.json").exists() and not (path / "config.json").is_symlink():
-        raise InputError(path / "config.json", "the file does not exist", "Give a folder that holds a model")
+    if not is_there(path, "config.json"):
+        inner = path / "model"
+        cure = f"Give {inner}" if (inner / "config.json").exists() else "Give a folder that holds a model"
+        raise InputError(path / "config.json", "the file does not exist", cure)
     description = read_description(path)
     tensors = open_tensors(path)
     names = match_names(description.family, description.spec, tensors, path)
@@ -86,13 +100,20 @@ def open_folder(path: Path | str) -> ModelFolder:
 
 
 def load_model(
-    folder: ModelFolder, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    folder: ModelFolder,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    views: bool = False,
 ) -> LanguageModel:
-    """Builds the model and gives it the folder's weights.
+    """Build the model and give it the folder's weights.
 
     With ``dtype`` None the stored one is kept (tensors of several are all widened to the widest) and weights on the
     CPU are mapped: nothing is read before it is used, and processes share it. Parameters that the file holds joined
     or transposed are copied.
+
+    ``views`` is for measuring only: such parameters too are mapped, as views that are not contiguous, so that on the
+    CPU and in the stored dtype a model needs no memory of its size. It is not to be trained.
     """
     with torch.device("meta"):
         model = LanguageModel(folder.spec)
@@ -101,7 +122,7 @@ def load_model(
             stored = folder.tensors[part.theirs].dtype
             dtype = stored if dtype is None else torch.promote_types(dtype, stored)
     # assign: the parameters become these tensors; copying into meta tensors would lose them
-    state = {name: folder.parameter(name).to(device, dtype) for name in folder.names.parts}
+    state = {name: folder.parameter(name, views=views).to(device, dtype) for name in folder.names.parts}
     model.load_state_dict(state, assign=True)
     return model
 
@@ -114,7 +135,7 @@ def save_model(
     tokenizer_files: dict[str, bytes],
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes a whole model folder that lamoid and transformers read: JSON, weights in their own dtype, tokenizer.
+    """Write a whole model folder that lamoid and transformers read: JSON, weights in their own dtype, tokenizer.
 
     A model that no family fits is written under lamoid's own names, with model_type "lamoid".
     """
@@ -140,14 +161,7 @@ def write_description(
     generation: dict[str, Any] | None,
     tokenizer_files: dict[str, bytes],
 ) -> None:
-    """Writes all of a model folder but its weights."""
+    """Write all of a model folder but its weights."""
     files = describe(spec, dtype=str(dtype).removeprefix("torch."), generation=generation)
     for name, data in {**tokenizer_files, **files}.items():
         draft.write(name, data)
-
-
-def _take(tensor: Tensor, part: Part) -> Tensor:
-    turned = tensor.t() if part.transposed else tensor
-    if part.is_whole:
-        return turned.contiguous()
-    return turned[part.first : part.first + part.rows].clone(memory_format=torch.contiguous_format)

@@ -12,12 +12,12 @@ _GATHERED = 1 << 20
 
 
 def open_hashed(path: Path, entries: dict[str, Entry]) -> BinaryIO:
-    """Opens a new file to append to; when it is closed without an error its size and sha256 go into ``entries``."""
+    """Open a new file to append to; when it is closed without an error its size and sha256 go into ``entries``."""
     return _DraftFile(_HashedFile(path, entries))
 
 
 def write_all(descriptor: int, view: memoryview) -> None:
-    """Writes every byte: the system may take only some at a time.
+    """Write every byte: the system may take only some at a time.
 
     Handing over more than 1 MiB at once makes it look for large free pages, and some calls ten times slower.
     """
@@ -39,9 +39,11 @@ class _HashedFile(io.RawIOBase):
         self.abandoned = False
 
     def writable(self) -> bool:
+        """Tell the buffer above that it may write."""
         return True
 
     def write(self, data) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write and hash all of ``data``; give its number of bytes."""
         view = memoryview(data)
         if view.nbytes:
             view = view.cast("B")
@@ -51,6 +53,7 @@ class _HashedFile(io.RawIOBase):
         return view.nbytes
 
     def close(self) -> None:
+        """Sync, close and note size and hash; an abandoned file is only closed."""
         if self.closed:
             return
         super().close()

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import torch
 
+from lamoid.contained import open_plain
 from lamoid.errors import InputError
-from lamoid.weights.contained import open_plain
-from lamoid.weights.strict_json import CURE, parse_json
+from lamoid.strict_json import CURE, parse_json
 
 HEADER_LIMIT = 100 * 10**6
 TENSOR_LIMIT = 100_000
@@ -37,14 +37,15 @@ class TensorInfo:
 
     @property
     def elements(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Gives every tensor of a safetensors file in the order of its bytes.
+    """Give every tensor of a safetensors file in the order of its bytes.
 
-    The tensors fill the file from the header's end to its own, without hole or overlap. Raises InputError naming the
-    file (and tensor), the value and the limit; takes under 2 s whatever the file holds.
+    The tensors fill the file from the header's end to its own, without hole or overlap. Raise InputError naming the
+    file (and tensor), the value and the limit; take under 2 s whatever the file holds.
     """
     descriptor, size = open_plain(path)
     try:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from lamoid.contained import contained, is_there, read_inside
 from lamoid.errors import InputError
-from lamoid.weights.contained import contained, read_whole
+from lamoid.strict_json import parse_json
 from lamoid.weights.header import TensorInfo, read_header
-from lamoid.weights.strict_json import parse_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -15,11 +15,11 @@ _FETCH = "The folder is incomplete or mixed up: fetch it anew"
 
 
 def locate_tensors(folder: Path) -> dict[str, TensorInfo]:
-    """Gives every tensor of the folder. The index and the headers must tell the same story, tensor by tensor.
+    """Give every tensor of the folder. The index and the headers must tell the same story, tensor by tensor.
 
-    Raises InputError naming the file and the field. Shards and index may be links into a Hugging Face cache.
+    Raise InputError naming the file and the field. Shards and index may be links into a Hugging Face cache.
     """
-    if not (folder / INDEX).is_symlink() and not (folder / INDEX).exists():
+    if not is_there(folder, INDEX):
         return _locate_single(folder)
     weight_map, total = _read_index(folder)
     shards = sorted(set(weight_map.values()))
@@ -42,7 +42,7 @@ def locate_tensors(folder: Path) -> dict[str, TensorInfo]:
 
 
 def _locate_single(folder: Path) -> dict[str, TensorInfo]:
-    if (folder / SINGLE).exists() or (folder / SINGLE).is_symlink():
+    if is_there(folder, SINGLE):
         return read_header(contained(folder, SINGLE))
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     if pickled:
@@ -53,7 +53,7 @@ def _locate_single(folder: Path) -> dict[str, TensorInfo]:
 
 def _read_index(folder: Path) -> tuple[dict[str, str], Any]:
     file = folder / INDEX
-    index = parse_json(read_whole(contained(folder, INDEX), limit=INDEX_LIMIT), file=file)
+    index = parse_json(read_inside(folder, INDEX, limit=INDEX_LIMIT), file=file)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{file}: weight_map", "it is not an object of tensor names and files", _FETCH)

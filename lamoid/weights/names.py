@@ -42,10 +42,10 @@ class NameMap:
 
 
 def match_names(family: Family | None, spec: ModelSpec, tensors: Tensors, folder: Path) -> NameMap:
-    """Finds every parameter of ``spec`` among the tensors, and a use for every tensor.
+    """Find every parameter of ``spec`` among the tensors, and a use for every tensor.
 
     Whether heads are tied is read from the tensors: one that is absent is tied if the spec says so, one that repeats
-    the embedding bit for bit is dropped, another is a head of its own whatever the spec says. Raises InputError that
+    the embedding bit for bit is dropped, another is a head of its own whatever the spec says. Raise InputError that
     lists what is missing, left over or of another shape (up to 10 names and the count).
     """
     if len(spec.blocks) > len(tensors):
@@ -59,17 +59,18 @@ def match_names(family: Family | None, spec: ModelSpec, tensors: Tensors, folder
     if family is not None and not any(name.startswith(family.prefix) for name in present):
         rows = tuple(Rename(row.ours, row.theirs.removeprefix(family.prefix), row.transposed) for row in rows)
     spec, rows, ignored, remarks = _settle_ties(spec, loose, rows, tensors, ignored)
-    _check_names(folder, spec, rows, present - set(ignored))
+    _check_names(folder, rows, present - set(ignored))
     _check_tensors(folder, rows, shapes, tensors)
     return NameMap(spec, _parts(rows, shapes), ignored, remarks)
 
 
 def is_ignored(family: Family, name: str) -> bool:
+    """Tell whether a tensor of this name carries no weights in files of the family."""
     return any(re.fullmatch(pattern, name) for pattern in family.ignored)
 
 
 def family_renames(family: Family | None, spec: ModelSpec, shapes: Mapping[str, Shape]) -> tuple[Rename, ...]:
-    """Gives the table written out for ``spec``; without a family every parameter keeps its name."""
+    """Give the table written out for ``spec``; without a family every parameter keeps its name."""
     rows = tuple(Rename((name,), name) for name in shapes) if family is None else family.renames(spec)
     named = [name for row in rows for name in row.ours]
     if sorted(named) != sorted(shapes):
@@ -78,13 +79,13 @@ def family_renames(family: Family | None, spec: ModelSpec, shapes: Mapping[str, 
 
 
 def parameter_shapes(spec: ModelSpec) -> dict[str, Shape]:
-    """Gives the shape of every parameter of a model of ``spec``; nothing of their size is allocated."""
+    """Give the shape of every parameter of a model of ``spec``; nothing of their size is allocated."""
     with torch.device("meta"):
         return {name: tuple(parameter.shape) for name, parameter in LanguageModel(spec).named_parameters()}
 
 
 def joined_shape(row: Rename, shapes: Mapping[str, Shape]) -> Shape:
-    """Gives the shape of the file's tensor: its parameters joined along the rows, then turned if so declared."""
+    """Give the shape of the file's tensor: its parameters joined along the rows, then turned if so declared."""
     first = shapes[row.ours[0]]
     joined = (sum(shapes[name][0] for name in row.ours), *first[1:])
     return joined[::-1] if row.transposed else joined
@@ -101,7 +102,7 @@ def _untie(spec: ModelSpec) -> ModelSpec:
 def _settle_ties(
     spec: ModelSpec, loose: ModelSpec, rows: tuple[Rename, ...], tensors: Tensors, ignored: tuple[str, ...]
 ) -> tuple[ModelSpec, tuple[Rename, ...], tuple[str, ...], tuple[str, ...]]:
-    """Decides for each head that should be tied; gives spec, rows, ignored names and remarks that follow."""
+    """Decide for each head that should be tied; give spec, rows, ignored names and remarks that follow."""
     heads, remarks = dict(spec.heads), []
     table = next(row.theirs for row in rows if "embedding.tokens.weight" in row.ours)
     for name, head in spec.heads.items():
@@ -127,7 +128,7 @@ def _is_equal(tensors: Tensors, first: str, second: str) -> bool:
     )
 
 
-def _check_names(folder: Path, spec: ModelSpec, rows: Iterable[Rename], present: set[str]) -> None:
+def _check_names(folder: Path, rows: Iterable[Rename], present: set[str]) -> None:
     expected = {row.theirs: row.ours[0] for row in rows}
     missing = [name for name in expected if name not in present]
     unexpected = sorted(present - set(expected))

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lamoid.contained import open_plain
 from lamoid.errors import InputError
-from lamoid.weights.contained import open_plain
 from lamoid.weights.header import TensorInfo
 from lamoid.weights.index import locate_tensors
 
@@ -37,10 +37,10 @@ class Tensors(Mapping[str, TensorInfo]):
         return len(self._infos)
 
     def tensor(self, name: str) -> Tensor:
-        """Gives a tensor mapped from the file. Writing to it changes memory only; what is not touched is not read.
+        """Give a tensor mapped from the file. Writing to it changes memory only; what is not touched is not read.
 
         A tensor whose bytes are not aligned to its numbers is copied. While it is in use the file may be renamed or
-        deleted, but not shortened. Raises InputError for a BOOL tensor with bytes other than 0 and 1.
+        deleted, but not shortened. Raise InputError for a BOOL tensor with bytes other than 0 and 1.
         """
         info = self._infos[name]
         if not info.elements:
@@ -56,9 +56,9 @@ class Tensors(Mapping[str, TensorInfo]):
         return flat.view(info.shape)
 
     def read_into(self, name: str, first: int, out: Tensor) -> None:
-        """Fills ``out`` (1-D, of the stored dtype, on the CPU) with the elements [first, first + len(out)) of a tensor.
+        """Fill ``out`` (1-D, of the stored dtype, on the CPU) with the elements [first, first + len(out)) of a tensor.
 
-        Reads into the memory of ``out`` itself; nothing is mapped and nothing else allocated.
+        Read into the memory of ``out`` itself; nothing is mapped and nothing else allocated.
         """
         info = self._infos[name]
         if out.dtype != info.dtype or out.ndim != 1 or not out.is_contiguous():
@@ -75,7 +75,7 @@ class Tensors(Mapping[str, TensorInfo]):
 
 
 def open_tensors(folder: Path | str) -> Tensors:
-    """Opens the weights of a folder: ``model.safetensors``, or shards with an index. Raises InputError."""
+    """Open the weights of a folder: ``model.safetensors``, or shards with an index. Raise InputError."""
     return Tensors(locate_tensors(Path(folder)))
 
 
@@ -92,6 +92,7 @@ class _OpenFile:
             raise self._shortened()
 
     def mapping(self) -> mmap.mmap:
+        """Map the whole file, privately, the first time; give the same mapping from then on."""
         if self._mapping is None:
             try:
                 self._mapping = mmap.mmap(
@@ -105,6 +106,7 @@ class _OpenFile:
         return self._mapping
 
     def read(self, out: Tensor, offset: int) -> None:
+        """Fill ``out`` with the bytes from ``offset`` on."""
         view = out.view(torch.uint8).numpy().data
         done = 0
         while done < view.nbytes:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lamoid.weights.durable import Draft
 from lamoid.weights.header import NAMES, RANK_LIMIT
+from lamoid.weights.index import INDEX, SINGLE
 
 SHARD_BYTES = 5 * 10**9
 Info = tuple[str, torch.dtype, tuple[int, ...]]
@@ -22,11 +23,9 @@ class TensorWriter:
     of its own.
     """
 
-    def __init__(
-        self, draft: Draft, infos: Sequence[Info], *, shard_bytes: int = SHARD_BYTES, stem: str = "model"
-    ) -> None:
+    def __init__(self, draft: Draft, infos: Sequence[Info], *, shard_bytes: int = SHARD_BYTES) -> None:
         _check(infos)
-        self._draft, self._stem = draft, stem
+        self._draft = draft
         self._shards = _cut(infos, shard_bytes)
         self._next_shard = 0
         self._file: BinaryIO | None = None
@@ -35,7 +34,7 @@ class TensorWriter:
         self._advance()
 
     def write(self, chunk: Tensor) -> None:
-        """Appends the next elements, row-major, of the tensor whose turn it is; a chunk is of one tensor's dtype."""
+        """Append the next elements, row-major, of the tensor whose turn it is; a chunk is of one tensor's dtype."""
         flat = chunk.detach().to("cpu").contiguous().view(-1)
         if flat.numel() and (flat.dtype != self._dtype or self._file is None):
             raise ValueError(f"a chunk of {flat.dtype} where {self._dtype} of {self._name!r} is due")
@@ -49,7 +48,7 @@ class TensorWriter:
                 self._advance()
 
     def finish(self) -> None:
-        """Writes the index if there are several shards; every tensor must have been written."""
+        """Write the index if there are several shards; every tensor must have been written."""
         if self._file is not None or self._left:
             raise ValueError(f"{self._left} elements of {self._name!r} were not written")
         if len(self._shards) > 1:
@@ -57,10 +56,10 @@ class TensorWriter:
             total = sum(_bytes(info) for shard in self._shards for info in shard)
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
             data = json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"
-            self._draft.write(f"{self._stem}.safetensors.index.json", data)
+            self._draft.write(INDEX, data)
 
     def _advance(self) -> None:
-        """Goes on to the next tensor that has elements, through as many shards as it takes."""
+        """Go on to the next tensor that has elements, through as many shards as it takes."""
         while not self._left:
             info = next(self._waiting, None)
             if info is not None:
@@ -79,17 +78,15 @@ class TensorWriter:
 
     def _shard_name(self, index: int) -> str:
         if len(self._shards) == 1:
-            return f"{self._stem}.safetensors"
-        return f"{self._stem}-{index + 1:05}-of-{len(self._shards):05}.safetensors"
+            return SINGLE
+        return f"model-{index + 1:05}-of-{len(self._shards):05}.safetensors"
 
 
-def write_tensors(
-    draft: Draft, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES, stem: str = "model"
-) -> None:
-    """Writes whole tensors, those of wide numbers first, so that each is aligned in the file and can be mapped."""
+def write_tensors(draft: Draft, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write whole tensors, those of wide numbers first, so that each is aligned in the file and can be mapped."""
     order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
     infos = [(name, tensors[name].dtype, tuple(tensors[name].shape)) for name in order]
-    writer = TensorWriter(draft, infos, shard_bytes=shard_bytes, stem=stem)
+    writer = TensorWriter(draft, infos, shard_bytes=shard_bytes)
     for name in order:
         writer.write(tensors[name])
     writer.finish()

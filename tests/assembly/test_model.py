@@ -9,10 +9,12 @@ from lamoid.assembly.batch import Batch
 from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.norm import LayerNormSpec
 from lamoid.assembly.position import (
     DynamicScalingSpec,
     LinearScalingSpec,
     Llama3ScalingSpec,
+    NoPositionSpec,
     NoScalingSpec,
     RotarySpec,
     YarnScalingSpec,
@@ -151,13 +153,30 @@ def test_a_full_cache_and_a_long_text_are_refused(ids):
         model(torch.zeros(1, CONTEXT + 1, dtype=torch.long))
 
 
+@torch.no_grad()
+def test_storage_grows_with_use_not_with_the_capacity(model, ids):
+    if model.spec.embedding.parameters(VOCAB, 24, CONTEXT) != VOCAB * 24:
+        return  # learned positions bound the text anyway
+    cache = model.new_cache([10**12])
+    text = ids[:1].repeat(1, 12)
+    for part in text.split(50, dim=1):
+        model.step(part, cache)
+    assert cache.layers[0].keys.shape[2] == 512
+    kept = [layer.keys[:, :, : text.shape[1]].clone() for layer in cache.layers]
+    whole = model.new_cache([10**12])
+    model.step(text, whole)
+    for layer, keys in zip(whole.layers, kept, strict=True):
+        torch.testing.assert_close(layer.keys[:, :, : text.shape[1]], keys, rtol=0, atol=1e-4)
+
+
 def leaves(spec, path=()):
     """Give the path of every plain field of a spec."""
     if isinstance(spec, msgspec.Struct):
         for name in spec.__struct_fields__:
             yield from leaves(getattr(spec, name), (*path, name))
     elif isinstance(spec, tuple):
-        yield from leaves(spec[0], (*path, 0))
+        for place in range(len(spec)):
+            yield from leaves(spec[place], (*path, place))
     elif isinstance(spec, dict):
         for name in spec:
             yield from leaves(spec[name], (*path, name))
@@ -171,7 +190,7 @@ def changed(spec, path, value):
         return value
     first, rest = path[0], path[1:]
     if isinstance(spec, tuple):
-        return (changed(spec[0], rest, value), *spec[1:])
+        return (*spec[:first], changed(spec[first], rest, value), *spec[first + 1 :])
     if isinstance(spec, dict):
         return {**spec, first: changed(spec[first], rest, value)}
     return msgspec.structs.replace(spec, **{first: changed(getattr(spec, first), rest, value)})
@@ -189,6 +208,25 @@ def other_value(value, path):
     return value * 2
 
 
+KINDS = {
+    "norm": (("norm",), LayerNormSpec(1e-5, bias=False), "llama-plain"),
+    "norm_mixer": (("blocks", 1, "norm_mixer"), LayerNormSpec(1e-5, bias=False), "llama-plain"),
+    "position": (("blocks", 0, "mixer", "position"), NoPositionSpec(), "llama-plain"),
+    "scaling": (("blocks", 1, "mixer", "position", "scaling"), LinearScalingSpec(4.0), "llama-plain"),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_changing_a_kind_moves_the_logits(kind, ids):
+    path, other, name = KINDS[kind]
+    models = [LanguageModel(spec) for spec in (SPECS[name], changed(SPECS[name], path, other))]
+    for model in models:
+        initialise(model, seed=3, deviation=0.5)
+    first, second = (model(ids) for model in models)
+    assert (first - second).abs().max() > 1e-3 * first.abs().max()
+
+
 CHANGES = [(name, path) for name, spec in SPECS.items() for path, _ in leaves(spec)]
 
 
@@ -197,17 +235,19 @@ CHANGES = [(name, path) for name, spec in SPECS.items() for path, _ in leaves(sp
     ("name", "path"), CHANGES, ids=lambda part: part if isinstance(part, str) else ".".join(map(str, part))
 )
 def test_changing_any_field_moves_the_logits(name, path, ids):
-    """A field moves the logits, or asks for other tensors, or (a rotary model's context) is where the engine stops."""
+    """A field moves the logits, or is a size and asks for other tensors; a rotary model's context is a bound alone."""
     spec = SPECS[name]
     value = dict(leaves(spec))[path]
     other = changed(spec, path, other_value(value, path))
     assert other != spec
     with torch.device("meta"):
         shapes = [[tuple(p.shape) for p in LanguageModel(s).parameters()] for s in (spec, other)]
+    sizes = {"width", "vocab", "context", "heads", "kv_heads", "head_width", "hidden", "bias"}
+    assert (shapes[0] != shapes[1]) == (path[-1] in sizes and (path[-1] != "context" or name == "gpt2"))
     if shapes[0] != shapes[1]:
         return
     if path == ("context",):
-        assert name.startswith("llama")
+        assert other.flops() != spec.flops()
         return
     models = [LanguageModel(s) for s in (spec, other)]
     for model in models:

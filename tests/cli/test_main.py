@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import msgspec
 import pytest
@@ -93,6 +93,20 @@ def test_json_of_an_error(end_with, capfdbinary) -> None:
     assert end_with(InputError("c", "p", "q"), "--json") == 2
     error = json.loads(capfdbinary.readouterr().out)["error"]
     assert error == {"kind": "InputError", "message": "c: p. Q.", "culprit": "c", "problem": "p", "cure": "q"}
+
+
+@pytest.mark.parametrize("error", [NotCommitted(errno.ENOSPC, "disk full"), DurabilityUncertain(errno.EIO, "no sync")])
+def test_json_of_an_error_of_the_disk(end_with, capfdbinary, error: OSError) -> None:
+    assert end_with(error, "--json") == 2
+    told = json.loads(capfdbinary.readouterr().out)["error"]
+    assert told == {"kind": type(error).__name__, "message": str(error)}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_returns_lines(command: Command) -> None:
+    result = get_type_hints(main.find(command))["return"]
+    assert issubclass(result, msgspec.Struct)
+    assert get_type_hints(result.lines)["return"] == list[str]
 
 
 def test_a_report_goes_elsewhere_when_the_folder_is_closed(end_with, monkeypatch, tmp_path: Path, capsys) -> None:

@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "25d-own-family-without-spec": (change(model_type="lamoid"), "spec.json"),
     "26-duplicate-keys": (replace('"hidden_size"', '"vocab_size": 11, "hidden_size"'), "'vocab_size' stands twice"),
     "27-directory": (instead(lambda path: path.mkdir()), "config.json: it is a folder"),
-    "27b-FIFO": (instead(os.mkfifo), "config.json: it is a folder, pipe"),
+    "27b-FIFO": (instead(os.mkfifo), "config.json: it is a pipe"),
     "27c-dev-zero": (instead(lambda path: path.symlink_to("/dev/zero")), "config.json: the link leads out"),
     "27d-link-loop": (instead(lambda path: path.symlink_to(path)), "config.json: the file cannot be reached"),
     "28-100MB": (instead(large), "100000000 bytes, the limit for this kind of file is 16777216"),
@@ -239,5 +239,5 @@ def test_config_and_spec_must_agree(tmp_path: Path) -> None:
         save_model(model, draft, generation=None, tokenizer_files={})
     open_folder(tmp_path / "model")
     change(rope_theta=20000.0)(tmp_path / "model")
-    with pytest.raises(InputError, match=r"first field that differs is blocks\[0\]\.mixer\.position\.base"):
+    with pytest.raises(InputError, match=r"differ: blocks\[0\]\.mixer\.position\.base is 20000\.0 by"):
         open_folder(tmp_path / "model")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 
 import pytest
 import torch
@@ -65,21 +66,31 @@ def test_targets_are_successors_within_a_document(shards: Shards) -> None:
             assert segments is not None or set(numbers) == {1}
 
 
-def test_an_epoch_meets_every_window_once_and_epochs_differ(single: Shards) -> None:
-    loader = Loader(single, context=8, batch=1, seed=3)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_epoch_meets_every_window_once_and_epochs_differ(shards: Shards, ranks: int) -> None:
+    """Take the batches of one epoch, as the position tells it, and find where each window was cut: no token repeats."""
+    whole, _ = shards.window(0, len(shards))
+    places = {tuple(whole[k : k + 8].tolist()): k for k in range(len(whole) - 8)}
     orders, offsets = [], []
     for epoch in range(6):
-        size = loader._order.size
-        offsets.append(loader._offset)
-        orders.append([loader._order[i] for i in range(size)])
-        assert sorted(orders[-1]) == list(range(size))
-        assert loader._offset + size * 8 + 1 <= len(single) < loader._offset + (size + 1) * 8 + 1
-        take(loader, size)
-        assert loader.position == {"epoch": epoch, "index": size}
-        next(loader)
-        loader = Loader(single, context=8, batch=1, seed=3, position={"epoch": epoch + 1, "index": 0})
+        position = {"epoch": epoch, "index": 0}
+        loaders = [
+            Loader(shards, context=8, batch=ranks, seed=3, position=position, rank=rank, ranks=ranks)
+            for rank in range(ranks)
+        ]
+        met: list[int] = []
+        while loaders[0].position["epoch"] == epoch and len(met) < len(whole):
+            for loader in loaders:
+                met += [places[tuple(row)] for row in next(loader).batch.ids.tolist()]
+        used = loaders[0].position["index"] if loaders[0].position["epoch"] > epoch else 0
+        met = met[: len(met) - used]
+        offset = min(met)
+        assert Counter(met) == Counter(range(offset, len(whole) - 8, 8)), "side by side, each once"
+        assert offset < 8
+        orders.append(tuple(met))
+        offsets.append(offset)
     assert len(set(offsets)) > 1
-    assert len({tuple(order) for order in orders}) > 1
+    assert len({tuple(place - order[0] for place in order) for order in orders}) > 1
 
 
 def test_one_document_needs_no_segments(single: Shards) -> None:

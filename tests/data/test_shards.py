@@ -1,6 +1,7 @@
 """Damaged shards are named, and their cure."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,11 +45,20 @@ def flip(name: str, at: int) -> Callable[[Path], object]:
     return change
 
 
+def link(name: str, target: str) -> Callable[[Path], object]:
+    return lambda folder: ((folder / name).unlink(), (folder / name).symlink_to(target))
+
+
+def pipe(name: str) -> Callable[[Path], object]:
+    return lambda folder: ((folder / name).unlink(), os.mkfifo(folder / name))
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
         (lambda f: (f / "corpus.json").unlink(), "holds no prepared data"),
-        (lambda f: (f / "corpus.json").write_text("{"), "corpus.json: cannot be read"),
+        (lambda f: (f / "corpus.json").write_text("{"), "corpus.json: it is not usable JSON"),
+        (lambda f: (f / "corpus.json").write_text('{"format": 1, "format": 1}'), "'format' stands twice"),
         (edit(tokens="12"), "corpus.json: cannot be read"),
         (edit(surprise=1), "corpus.json: cannot be read.*surprise"),
         (edit(format=2), "format: 2 is not 1"),
@@ -71,6 +81,25 @@ def test_a_damaged_folder_is_refused(change: Callable[[Path], object], match: st
     with pytest.raises(InputError, match=match) as caught:
         open_shards(tmp_path / "copy")
     assert "lamoid prepare" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda f: (f / "corpus.json").write_bytes(b" " * (10**8 + 1)), "the limit for this kind of file"),
+        (link("corpus.json", "/dev/zero"), "corpus.json: the link leads out of the folder"),
+        (pipe("corpus.json"), r"corpus.json: it is a pipe \(FIFO\)"),
+        (link("tokens-00001.bin", "/dev/zero"), "tokens-00001.bin: the link leads out of the folder"),
+        (pipe("documents.bin"), r"documents.bin: it is a pipe \(FIFO\)"),
+    ],
+)
+def test_what_is_no_plain_file_of_the_folder_is_refused(
+    change: Callable[[Path], object], match: str, good: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(good, tmp_path / "copy")
+    change(tmp_path / "copy")
+    with pytest.raises(InputError, match=match):
+        open_shards(tmp_path / "copy")
 
 
 def test_one_flipped_bit_is_found_by_the_hash(good: Path, tmp_path: Path) -> None:

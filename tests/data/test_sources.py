@@ -106,7 +106,7 @@ def test_what_names_nothing_is_refused(tmp_path: Path) -> None:
         (tmp_path / "*.txt", "names no file"),
         (tmp_path, "suffixes"),
         (tmp_path / "loop", "names no file"),
-        (tmp_path / "pipe", "no regular file"),
+        (tmp_path / "pipe", r"a pipe \(FIFO\), not a plain file"),
     ]:
         with pytest.raises(InputError, match=match):
             texts(str(path))
@@ -114,7 +114,7 @@ def test_what_names_nothing_is_refused(tmp_path: Path) -> None:
         texts()
     with pytest.raises(InputError, match="separator: is empty"):
         texts(tmp_path / "only.bin", separator="")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="a device, not a plain file"):
         texts("/dev/zero")
 
 

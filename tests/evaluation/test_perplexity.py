@@ -11,7 +11,7 @@ from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.errors import InputError
 from lamoid.evaluation import perplexity
-from lamoid.evaluation.perplexity import block_losses, document_losses
+from lamoid.evaluation.perplexity import document_losses
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.text.training import train_tokenizer
 
@@ -75,7 +75,7 @@ def test_groups_of_documents_change_nothing(tokenizer: Tokenizer, monkeypatch: p
 def test_blocks_share_a_document_out(tokenizer: Tokenizer) -> None:
     model = make(tokenizer)
     text = WORDS * 200
-    whole, blocks = document_losses(model, tokenizer, [text, "a"]), block_losses(model, tokenizer, [text, "a"])
+    whole, blocks = (document_losses(model, tokenizer, [text, "a"], in_blocks=chosen) for chosen in (False, True))
     assert len(blocks) == math.ceil(len(text.encode()) / 4096) + 1
     for name in ("nats", "tokens", "bytes"):
         assert math.fsum(getattr(loss, name) for loss in blocks) == pytest.approx(

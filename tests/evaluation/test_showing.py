@@ -1,5 +1,6 @@
 """Tables, pictures and the hash of a model."""
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,22 @@ def test_figures_are_written_with_their_interval() -> None:
 def test_a_picture_is_a_png_and_the_same_twice() -> None:
     rows = [Row(name, 1.0 + place, (0.9, 3.0), kind, 0.5) for place, (name, kind) in enumerate(zip(NAMES, COLOURS))]  # noqa: B905
     rows.append(Row("alone", 2.0, None))
-    picture = draw_intervals(rows, title="$x [b] 标题", axis="nats")
+    picture = draw_intervals({"$x [b] 标题": rows}, axis="nats")
     assert picture.startswith(b"\x89PNG")
-    assert picture == draw_intervals(rows, title="$x [b] 标题", axis="nats")
+    assert picture == draw_intervals({"$x [b] 标题": rows}, axis="nats")
+
+
+def test_several_panels_stand_side_by_side() -> None:
+    rows = [Row("one", 1.0, (0.9, 1.1), "base"), Row("other", 2.0, None, "fused")]
+    sizes = []
+    for panels in ({"on x": rows}, {"on x": rows, "on y": rows, "on z": rows}):
+        header = draw_intervals(panels, axis="bits a byte")[:24]
+        sizes.append(struct.unpack(">II", header[16:24]))
+    assert sizes == [(960, 252), (1440, 252)]
+
+
+def test_large_figures_are_written_short() -> None:
+    assert show(1.5e300, (1e299, 2e300), 3) == "1.500e+300\n[1.00e+299, 2.00e+300]"
 
 
 def test_hash_of_a_model_is_of_its_files(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lamoid.assembly.difference import first_difference
 from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.errors import InputError
-from lamoid.fusion.match import check_match, check_tokenizers, first_difference
+from lamoid.fusion.match import check_match, check_tokenizers
 from lamoid.text.training import train_tokenizer
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import open_folder, save_model

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lamoid.errors import InputError
 from lamoid.fusion import memory, stream
+from lamoid.fusion.finite import find_not_finite
 from lamoid.fusion.memory import BLOCK, LEAST_BLOCK, RESERVE, block_elements, parse_memory
 from lamoid.fusion.order import content_order
 from lamoid.fusion.rules.linear import linear
 from lamoid.fusion.rules.table import RULES
-from lamoid.fusion.stream import Source, find_not_finite, stream_fusion
+from lamoid.fusion.stream import Source, stream_fusion
 from lamoid.weighing.sum import weighted_sum
 from lamoid.weights.durable import NotCommitted, durable_folder
 from lamoid.weights.header import read_header

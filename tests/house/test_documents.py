@@ -4,6 +4,7 @@
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -45,6 +46,15 @@ def test_the_session_of_the_readme_runs(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
             ran += 1
     assert ran > 10
+
+
+def test_the_readme_shows_the_newest_stored_run_of_the_demo() -> None:
+    stored = max((ROOT / "benchmarks" / "results").glob("demo-*.json"))
+    run = json.loads(stored.read_text(encoding="utf-8"))
+    [(_, shown)] = blocks(README, "text")
+    rows = [line.split() for line in shown.splitlines()]
+    assert [row for row in run["rows"] if " ".join(row).split() not in rows] == []
+    assert [line for line in (*run["notes"], run["closing_line"]) if line not in shown.splitlines()] == []
 
 
 def test_every_public_name_has_an_example() -> None:

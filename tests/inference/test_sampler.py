@@ -1,4 +1,4 @@
-"""Draws follow the odds, belong to a row alone, and refuse what is no number. Parity is in tests/reference."""
+"""Draws follow the probabilities, belong to a row alone, and refuse what is no number. Parity is in tests/reference."""
 
 import pytest
 import torch
@@ -12,17 +12,17 @@ def make(**settings: float) -> Sampler:
     return Sampler(Request((1,), Settings(**settings)))  # type: ignore[arg-type]
 
 
-def test_draws_follow_the_odds() -> None:
+def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0, 3.0])
     settings = Settings(temperature=1.5, top_k=4, top_p=0.95)
     sampler = Sampler(Request((1,), settings))
     counts = torch.zeros(5, dtype=torch.float64)
     for _ in range(20_000):
         counts[sampler.choose(logits)] += 1
-    odds = distribution(logits, settings).double()
-    assert (counts[odds == 0] == 0).all()
-    kept = odds > 0
-    squares = ((counts - 20_000 * odds) ** 2)[kept] / (20_000 * odds)[kept]
+    probabilities = distribution(logits, settings).double()
+    assert (counts[probabilities == 0] == 0).all()
+    kept = probabilities > 0
+    squares = ((counts - 20_000 * probabilities) ** 2)[kept] / (20_000 * probabilities)[kept]
     assert squares.sum() < 18.5  # chi square with 4 degrees of freedom: 0.1 %
 
 
@@ -43,16 +43,16 @@ def test_hardly_any_temperature_is_greedy(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [1e30, 1e308])
-def test_any_heat_is_even_odds(temperature: float) -> None:
-    odds = distribution(torch.tensor([5.0, -5.0, 0.0, 1.0]), Settings(temperature=temperature))
-    assert torch.equal(odds, torch.full((4,), 0.25))
+def test_any_heat_is_even_probabilities(temperature: float) -> None:
+    probabilities = distribution(torch.tensor([5.0, -5.0, 0.0, 1.0]), Settings(temperature=temperature))
+    assert torch.equal(probabilities, torch.full((4,), 0.25))
 
 
 def test_of_equal_logits_the_first_is_the_likeliest() -> None:
     assert choose(torch.tensor([[1.0, 2.0, 2.0], [3.0, 2.0, 3.0]]), [make(), make()]) == [1, 0]
 
 
-def test_a_token_without_odds_is_never_drawn() -> None:
+def test_a_token_of_probability_zero_is_never_drawn() -> None:
     logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf])
     sampler = make(temperature=1.0)
     assert {sampler.choose(logits) for _ in range(200)} == {1, 3}

@@ -80,6 +80,8 @@ def test_a_shorter_context_and_another_dtype() -> None:
     assert full.models[0].nats_per_token != short.models[0].nats_per_token
     wide = evaluate(["x"], on="on.jsonl", dtype="float64")
     assert wide.models[0].nats_per_token == pytest.approx(full.models[0].nats_per_token, abs=1e-5)
+    assert any(note.startswith("Measured in float64, not as stored: each model's") for note in wide.notes)
+    assert not any("not as stored" in note for note in full.notes)
 
 
 def test_json_and_picture(tmp_path: Path) -> None:
@@ -111,6 +113,12 @@ def test_what_cannot_be_used_is_refused(options: dict, culprit: str) -> None:
     assert culprit in str(caught.value)
 
 
+def test_a_folder_that_holds_no_model_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamoid.recipes.measuring.Measuring.losses", lambda *_: pytest.fail("measured first"))
+    with pytest.raises(InputError, match="no-such"):
+        evaluate(["x", "no-such"], on="on.jsonl")
+
+
 def test_a_model_without_finite_losses_is_named(tmp_path: Path) -> None:
     model = lamoid.load("x")
     with torch.no_grad():
@@ -118,6 +126,21 @@ def test_a_model_without_finite_losses_is_named(tmp_path: Path) -> None:
     model.save(tmp_path / "bad")
     with pytest.raises(InputError, match=r"bad: tensor model\.norm\.weight: holds NaN or infinity"):
         evaluate([tmp_path / "bad"], on="on.jsonl")
+
+
+def test_a_loss_too_large_for_a_perplexity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = lamoid.load("x")
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1e7)
+    model.save(tmp_path / "steep")
+    assert run(["evaluate", str(tmp_path / "steep"), "--on", "on.jsonl", "--json"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    found = tree["models"][0]
+    assert found["nats_per_token"] > 710
+    assert (found["perplexity"], found["perplexity_interval"]) == (None, None)
+    assert [report["value"] for report in tree["reports"] if report["metric"] == "perplexity"] == [None]
+    assert run(["evaluate", str(tmp_path / "steep"), "--on", "on.jsonl"]) == 0
+    assert "beyond 1e308" in capsys.readouterr().out
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

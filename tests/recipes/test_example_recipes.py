@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lamoid.errors import InputError
 from lamoid.recipes.train import train
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
@@ -21,3 +22,10 @@ def test_an_example_recipe_begins_to_learn_shakespeare(path: Path, data_folder: 
     assert result.parameters <= 820_000
     assert result.validation_loss is not None
     assert result.validation_loss < math.log(66) - 0.5  # 66 equally likely tokens are where it starts
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_without_its_text_an_example_says_how_to_give_one(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tinyshakespeare.txt: names no file. Give the text with --set data.train="):
+        train(path, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -222,6 +222,37 @@ def test_models_without_a_tokenizer_can_be_fused_by_hand(place: Path) -> None:
         fuse(["a", "b"], on="on.jsonl", out=Path("other"))
 
 
+def test_a_member_without_a_tokenizer_among_others_is_said(place: Path) -> None:
+    for file in Path("a").glob("*tok*"):
+        file.unlink()
+    Path("a", "manifest.json").unlink()
+    result = fuse(["a", "b"], out=Path("out"), weights="1,1")
+    assert any(note.startswith("a has no tokenizer: it is taken") for note in result.notes)
+    assert Path("out/tokenizer.json").read_bytes() == Path("b/tokenizer.json").read_bytes()
+    with pytest.raises(InputError, match="a: holds no tokenizer"):
+        fuse(["a", "b"], on="on.jsonl", out=Path("other"))
+
+
+def test_members_may_be_called_what_the_results_are(place: Path) -> None:
+    plain = fuse(["a", "b"], on="on.jsonl", out=Path("out"))
+    Path("a").rename("fused")
+    Path("b").rename("uniform")
+    named = fuse(["fused", "uniform"], on="on.jsonl", out=Path("out"), overwrite=True)
+    assert [member.judged for member in named.members] == [member.judged for member in plain.members]
+    assert (named.fused, named.uniform) == (plain.fused, plain.uniform)
+
+
+def test_a_judged_half_of_few_documents_is_resampled_in_blocks(place: Path) -> None:
+    long = [text * 300 for text in TEXTS[:40]]
+    Path("forty.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in long))
+    result = fuse(["a", "b"], on="forty.jsonl", out=Path("out"))
+    judging = halve(long, name="forty.jsonl")[1]
+    assert len(judging) == 20
+    blocks = sum(math.ceil(len(text.encode()) / 4096) for text in judging)
+    assert (result.unit, result.units) == ("blocks of 4096 bytes", blocks)
+    assert result.members[0].judged == pytest.approx(mean_loss("a", judging), rel=1e-6)
+
+
 def test_without_matplotlib_there_is_no_picture(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (fusion_summary, lamoid.recipes.fusion_result):
         monkeypatch.setattr(module, "can_draw", lambda: False)
@@ -297,8 +328,12 @@ def test_other_tokenizers_are_refused(place: Path) -> None:
     config = Path("b/tokenizer_config.json")
     config.write_text(config.read_text().replace("<|endoftext|>", "<|otherend|>"))
     Path("b/manifest.json").unlink()
+    cases: list[dict[str, Any]] = [{"on": "on.jsonl"}, {"on": "on.jsonl", "weights": "1,1"}, {"weights": "1,1"}]
+    for options in cases:
+        with pytest.raises(InputError, match="b: its tokenizer differs"):
+            fuse(["a", "b"], out=Path("out"), **options)
     with pytest.raises(InputError, match="b: its tokenizer differs"):
-        fuse(["a", "b"], on="on.jsonl", out=Path("out"))
+        fuse(["a"], base="b", on="on.jsonl", out=Path("out"))
 
 
 @pytest.mark.parametrize("weights", [None, "1,1"])
@@ -316,7 +351,7 @@ def test_a_member_that_is_not_finite_is_named(place: Path, bad: float, weights: 
 
 def test_a_disk_without_room_is_refused_before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusion_plan.shutil, "disk_usage", lambda _: Usage(1000))
-    with pytest.raises(InputError, match="out: the disk has 0 MiB free, the fused model takes"):
+    with pytest.raises(InputError, match="out: the disk has 0.0 MiB free, the fused model takes"):
         fuse(["a", "b"], on="on.jsonl", out=Path("out"))
 
 

@@ -54,6 +54,12 @@ def test_json_tells_texts_counts_and_reasons(folder: Path, tmp_path: Path, capfd
     assert told["tokens_per_second"] > 0
 
 
+def test_a_text_that_fills_the_context_says_so(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    context = lamoid.load(folder).spec.context
+    assert run(["generate", str(folder), "--prompt", "One", "--max-tokens", "1000000000"]) == 0
+    assert f"1 of 1 ended at the model's context of {context} tokens" in capfd.readouterr().err
+
+
 def test_texts_are_shown_in_order_however_they_are_written(capfd: pytest.CaptureFixture[str]) -> None:
     pieces = [Piece(1, 0, "b", None), Piece(0, 0, "a", None), Piece(1, 0, "B", "end"), Piece(2, 0, "c", None)]
     rest = [Piece(0, 0, "A", "stop"), Piece(2, 0, "C", "length")]

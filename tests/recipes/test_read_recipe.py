@@ -30,8 +30,8 @@ def test_defaults_and_choices() -> None:
     assert recipe.tokenizer == BytesTokenizer(vocab=300)
     assert recipe.optimizer == AdamWSpec()
     assert recipe.data.train == (str(Path("a.txt").resolve()),)
-    muon = read_recipe(make(optimizer={"kind": "muon", "rest": {"rate": 0.003}})).optimizer
-    assert muon == MuonSpec(rest=AdamWSpec(rate=0.003))
+    muon = read_recipe(make(optimizer={"kind": "muon", "rest": {"learning_rate": 0.003}})).optimizer
+    assert muon == MuonSpec(rest=AdamWSpec(learning_rate=0.003))
     tree = make(model={"from": "there"})
     del tree["tokenizer"]
     assert read_recipe(tree).model == FolderModel(from_=str(Path("there").resolve()))
@@ -57,13 +57,13 @@ def test_paths_in_a_file_are_taken_from_its_folder(tmp_path: Path) -> None:
 
 def test_overrides_are_toml_values_or_texts() -> None:
     overrides = [
-        "optimizer.rate=1e-4",
+        "optimizer.learning_rate=1e-4",
         "schedule.decay=linear",
         "evaluation.keep_best=true",
         "optimizer.betas=[0, 0.5]",
     ]
     recipe = read_recipe(make(), overrides)
-    assert recipe.optimizer == AdamWSpec(rate=1e-4, betas=(0.0, 0.5))
+    assert recipe.optimizer == AdamWSpec(learning_rate=1e-4, betas=(0.0, 0.5))
     assert recipe.schedule.decay == "linear"
     assert recipe.evaluation.keep_best
     assert read_recipe(recipe, ["seed=5"]).seed == 5
@@ -72,14 +72,17 @@ def test_overrides_are_toml_values_or_texts() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimiser.rate=1", "recipe: optimiser: is no key .* Perhaps you mean optimizer"),
-        ("optimizer.rat=1", "recipe: optimizer.rat: is no key .* Perhaps you mean optimizer.rate"),
+        ("optimiser.learning_rate=1", "recipe: optimiser: is no key .* Perhaps you mean optimizer"),
+        (
+            "optimizer.learning_rat=1",
+            "recipe: optimizer.learning_rat: is no key .* Perhaps you mean optimizer.learning_rate",
+        ),
         ("steps=5", "recipe: steps: is no key .* Perhaps you mean training.steps"),
         ("model.layer=3", "recipe: model.layer: .* Perhaps you mean model.layers"),
         ("zzz=1", "recipe: zzz: .* Known here: checkpoint, data"),
-        ("optimizer.rate=0", "recipe: optimizer.rate: is 0"),
-        ("optimizer.rate=-1", "recipe: optimizer.rate: is -1"),
-        ("optimizer.rate=nan", "recipe: optimizer.rate: is nan"),
+        ("optimizer.learning_rate=0", "recipe: optimizer.learning_rate: is 0"),
+        ("optimizer.learning_rate=-1", "recipe: optimizer.learning_rate: is -1"),
+        ("optimizer.learning_rate=nan", "recipe: optimizer.learning_rate: is nan"),
         ("optimizer.betas=[0.9, 1.0]", "recipe: optimizer.betas: is 1"),
         ("training.steps=0", "recipe: training.steps: is 0, must lie from 1"),
         ("training.steps=many", "recipe: training.steps: expected `int`"),
@@ -94,7 +97,8 @@ def test_overrides_are_toml_values_or_texts() -> None:
         ("data.hold_out=1", "recipe: data.hold_out: is 1"),
         ("data.train=[]", "recipe: data.train: is empty"),
         ("device=tpu", "recipe: device: is 'tpu'"),
-        ("precision=float16", "recipe: precision: .* Choose one of bfloat16, float32"),
+        ("precision=bfloat16", "recipe: precision: is no key"),
+        ("dtype=float16", "recipe: dtype: .* Choose one of bfloat16, float32"),
         ('model={from = "x"}', "recipe: tokenizer: is given, but a model to go on from brings its own"),
         ("seed", "--set seed: is not of the form"),
         ("training.steps.x=1", "--set training.steps.x=1: goes through 'steps'"),

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def recipe(tmp_path: Path) -> dict[str, Any]:
         "tokenizer": {"kind": "characters", "closed": True},
         "data": {"train": str(tmp_path / "text.txt"), "hold_out": 0.1},
         "training": {"steps": 30, "batch": 4},
-        "optimizer": {"rate": 0.01},
+        "optimizer": {"learning_rate": 0.01},
         "schedule": {"warmup": 5},
         "evaluation": {"every": 10, "keep_best": True},
         "checkpoint": {"every": 10},
@@ -127,7 +128,9 @@ class Kill(Progress):
                 raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("optimizer", [{"kind": "adamw", "rate": 0.01}, {"kind": "muon", "rate": 0.02}])
+@pytest.mark.parametrize(
+    "optimizer", [{"kind": "adamw", "learning_rate": 0.01}, {"kind": "muon", "learning_rate": 0.02}]
+)
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(recipe: dict, tmp_path: Path, optimizer: dict) -> None:
     recipe["optimizer"] = optimizer
     train(recipe, out=tmp_path / "whole")
@@ -135,12 +138,34 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(recipe: dict, tmp_path: Path
         train(recipe, out=tmp_path / "parted", progress=Kill(15))
     result = train(recipe, out=tmp_path / "parted", resume=True)
     assert result.resumed_from == 10
-    for part in ("model", "best", "checkpoints/step-00000030"):
+    assert result.tokens == 30 * 4 * 32
+    for part in ("model", "best"):
         assert contents(tmp_path / "whole" / part) == contents(tmp_path / "parted" / part), part
+    last = [tmp_path / name / "checkpoints/step-00000030/model.safetensors" for name in ("whole", "parted")]
+    assert last[0].read_bytes() == last[1].read_bytes()
     assert figures(tmp_path / "whole") == figures(tmp_path / "parted")
-    again = train(recipe, out=tmp_path / "parted", resume=True)
-    assert again.resumed_from == 30
-    assert contents(tmp_path / "whole" / "model") == contents(tmp_path / "parted" / "model")
+
+
+def test_going_on_with_a_run_that_ended_changes_nothing(recipe: dict, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = train(recipe, out=out)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    assert train(recipe, out=out, resume=True) == first
+    assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+
+
+def test_an_end_that_was_not_written_is_made_again_with_all_tokens_counted(recipe: dict, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = train(recipe, out=out)
+    model = contents(out / "model")
+    (out / "result.json").write_bytes(b"{")
+    again = train(recipe, out=out, resume=True)
+    assert (again.resumed_from, again.tokens, again.seconds) == (30, first.tokens, first.seconds)
+    assert again.tokens_per_second == pytest.approx(first.tokens_per_second)
+    shutil.rmtree(out / "model")
+    assert train(recipe, out=out, resume=True).loss == first.loss
+    assert contents(out / "model") == model
+    assert json.loads((out / "result.json").read_text())["tokens"] == first.tokens
 
 
 def test_a_killed_process_leaves_nothing_half_and_its_run_goes_on(recipe: dict, tmp_path: Path) -> None:
@@ -168,8 +193,9 @@ def test_a_killed_process_leaves_nothing_half_and_its_run_goes_on(recipe: dict, 
 def test_going_on_with_another_recipe_is_refused_by_key(recipe: dict, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(recipe, out=out, set=["training.steps=6"])
-    with pytest.raises(InputError, match=r"other settings: optimizer.rate, training.steps"):
-        train(recipe, out=out, set=["optimizer.rate=1"], resume=True)
+    with pytest.raises(InputError, match=r"other settings: optimizer.learning_rate, training.steps"):
+        train(recipe, out=out, set=["optimizer.learning_rate=1"], resume=True)
+    (out / "result.json").unlink()
     result = train(recipe, out=out, set=["training.steps=6", "log.every=1", "checkpoint.keep=3"], resume=True)
     assert result.resumed_from == 6
 
@@ -206,9 +232,9 @@ def test_an_expert_is_trained_from_a_model(recipe: dict, tmp_path: Path) -> None
     recipe["model"] = {"from": base.model}
     recipe["data"]["train"] = str(tmp_path / "more.txt")
     before = contents(Path(base.model))
-    expert = train(recipe, out=tmp_path / "expert", set=["training.steps=20", "optimizer.rate=1e-3"])
+    expert = train(recipe, out=tmp_path / "expert", set=["training.steps=20", "optimizer.learning_rate=1e-3"])
     untouched = train(
-        recipe, out=tmp_path / "other", set=["training.steps=1", "schedule.warmup=0", "optimizer.rate=1e-9"]
+        recipe, out=tmp_path / "other", set=["training.steps=1", "schedule.warmup=0", "optimizer.learning_rate=1e-9"]
     )
     assert expert.validation_loss is not None
     assert untouched.validation_loss is not None
@@ -232,7 +258,7 @@ def test_a_spec_file_and_a_tokenizer_folder(recipe: dict, tmp_path: Path) -> Non
         (["model.heads=3"], "model.heads: is 3, does not divide width 32"),
         (["model.width=0"], "model.width: is 0, must lie from 1"),
         (["device=cuda:77"], "device: is 'cuda:77', and torch sees"),
-        (["data.train=nowhere.txt"], "nowhere.txt: names no file"),
+        (["data.train=nowhere.txt"], "nowhere.txt: names no file. Give the text with --set data.train=PATH"),
         (["model={from = 'nowhere'}", "tokenizer={}"], "tokenizer"),
         (["tokenizer={from = 'nowhere'}"], "nowhere"),
         (["training.context=32", "data.hold_out=0.9999"], "data.hold_out"),
@@ -268,7 +294,7 @@ def test_a_text_too_short_for_a_window_is_refused(recipe: dict, tmp_path: Path) 
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_checkpoints(recipe: dict, tmp_path: Path) -> None:
-    changes = ["optimizer.rate=1e12", "optimizer.epsilon=1e-12", "schedule.warmup=0", "training.clip=0"]
+    changes = ["optimizer.learning_rate=1e12", "optimizer.epsilon=1e-12", "schedule.warmup=0", "training.clip=0"]
     with pytest.raises(TrainingDiverged, match="Lower the learning rate"):
         train(recipe, out=tmp_path / "run", set=[*changes, "checkpoint.every=1"])
     assert list((tmp_path / "run" / "checkpoints").iterdir())

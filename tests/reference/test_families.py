@@ -19,6 +19,7 @@ from lamoid.weights.folder import load_model, open_folder, save_model
 
 SCALINGS = ["default", "linear", "dynamic", "llama3", "yarn", "yarn-old-words"]
 HEAD_WIDTHS = [6, 18, 80, 32, 64, 10]
+KV_HEADS = [1, 2, 0, 2, 3, 1]  # 0: as many as heads
 
 
 @pytest.fixture
@@ -43,21 +44,23 @@ def rope(kind, draw):
     return words
 
 
-def drawn_llama(kind, head_width, draw):
-    heads = draw.choice([2, 4, 6])
+def drawn_llama(number, draw):
+    """Scaling, head width, key heads, ties and biases are the case's own, so that every run has them all."""
+    kind, head_width, kv_heads = SCALINGS[number], HEAD_WIDTHS[number], KV_HEADS[number]
+    heads = draw.choice([4, 6]) if kv_heads != 3 else 6
     config = LlamaConfig(
         vocab_size=draw.randint(60, 120),
         hidden_size=heads * draw.choice([8, 10, 14]),
         intermediate_size=draw.randint(20, 90),
         num_hidden_layers=draw.randint(1, 3),
         num_attention_heads=heads,
-        num_key_value_heads=draw.choice([1, 2, heads]),
+        num_key_value_heads=kv_heads or heads,
         head_dim=head_width,
         max_position_embeddings=32,
         rope_parameters=rope(kind, draw),
-        attention_bias=draw.random() < 0.5,
-        mlp_bias=draw.random() < 0.5,
-        tie_word_embeddings=draw.random() < 0.5,
+        attention_bias=number in (0, 3, 4),
+        mlp_bias=number in (1, 3),
+        tie_word_embeddings=number % 2 == 0,
         rms_norm_eps=draw.choice([1e-6, 1e-5, 1e-3]),
         hidden_act=draw.choice(["silu", "gelu", "gelu_pytorch_tanh", "relu"]),
         bos_token_id=1,
@@ -66,16 +69,16 @@ def drawn_llama(kind, head_width, draw):
     return LlamaForCausalLM(config)
 
 
-def drawn_gpt2(draw):
-    heads = draw.choice([1, 2, 4])
+def drawn_gpt2(number, draw):
+    heads = [1, 2, 4, 2, 3][number]
     config = GPT2Config(
         vocab_size=draw.randint(60, 120),
-        n_embd=heads * draw.choice([6, 18, 80]),
+        n_embd=heads * [6, 18, 80, 10, 24][number],
         n_head=heads,
         n_layer=draw.randint(1, 3),
         n_positions=64,
         n_inner=draw.choice([None, 50]),
-        tie_word_embeddings=draw.random() < 0.5,
+        tie_word_embeddings=number % 2 == 0,
         layer_norm_epsilon=draw.choice([1e-5, 1e-3]),
         activation_function=draw.choice(["gelu_new", "gelu", "relu"]),
         bos_token_id=0,
@@ -84,15 +87,14 @@ def drawn_gpt2(draw):
     return GPT2LMHeadModel(config)
 
 
-CASES = [("llama", kind, width) for kind, width in zip(SCALINGS, HEAD_WIDTHS, strict=True)]
-CASES += [("gpt2", number, None) for number in range(5)]
+CASES = [("llama", number) for number in range(6)] + [("gpt2", number) for number in range(5)]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{SCALINGS[case[1]] if case[0] == 'llama' else case[1]}")
 def saved(request, draw, tmp_path):
     """A random model of transformers and the folder that transformers saved it to."""
-    family, kind, width = request.param
-    model = (drawn_llama(kind, width, draw) if family == "llama" else drawn_gpt2(draw)).eval()
+    family, number = request.param
+    model = (drawn_llama(number, draw) if family == "llama" else drawn_gpt2(number, draw)).eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, 0.0, 0.2)

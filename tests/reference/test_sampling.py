@@ -1,4 +1,4 @@
-"""Filtered distributions equal those of transformers' processors: the same tokens, the same odds, ties included."""
+"""Filtered distributions equal those of transformers': the same tokens, the same probabilities, ties included."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def theirs(settings: Settings) -> LogitsProcessorList:
 
 @pytest.mark.parametrize("kind", LOGITS)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_odds_equal_transformers(settings: Settings, kind: str) -> None:
+def test_probabilities_equal_transformers(settings: Settings, kind: str) -> None:
     for seed in range(5):
         torch.manual_seed(seed)
         logits = LOGITS[kind]()

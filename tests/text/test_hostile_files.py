@@ -67,15 +67,16 @@ def test_a_broken_document_is_refused(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (b"", "is not JSON"),
-        (b"\xff\xfe{\0}\0", "not UTF-8 at byte 0"),
-        (b"\xef\xbb\xbf{}", "is not JSON"),
+        (b"", "it is not JSON"),
+        (b"\xff\xfe{\0}\0", "a byte order mark"),
+        (b"{\xff}", "byte 1 is not UTF-8"),
+        (b"\xef\xbb\xbf{}", "a byte order mark"),
         (b"[]", "must hold a JSON object"),
         (b"null", "must hold a JSON object"),
-        (b'{"model": NaN}', "NaN is not JSON"),
-        (b'{"model": 1, "model": 2}', "'model' stands there twice"),
-        (b'{"model":' + b"[" * 100_000, "nested too deeply"),
-        (b'{"model":' + b"1" * 10_000 + b"}", "is not JSON"),
+        (b'{"model": NaN}', "NaN is not a JSON number"),
+        (b'{"model": 1, "model": 2}', "'model' stands twice"),
+        (b'{"model":' + b"[" * 100_000, "more than 32 stand inside each other"),
+        (b'{"model":' + b"1" * 10_000 + b"}", "10000 digits, the limit is 40"),
         (b'{"version": "1.0"}', "model: is missing"),
     ],
 )
@@ -112,23 +113,71 @@ def test_a_broken_configuration_is_refused(config: bytes, tmp_path: Path) -> Non
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no tokenizer"):
         Tokenizer.read(tmp_path)
-    with pytest.raises(InputError, match="holds no tokenizer"):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(GOOD))
+    with pytest.raises(InputError, match="absent: holds no tokenizer"):
         Tokenizer.read(tmp_path / "absent")
-    (tmp_path / "tokenizer.json").mkdir()
-    with pytest.raises(InputError, match="holds no tokenizer"):
-        Tokenizer.read(tmp_path)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "tokenizer.json")
-    with pytest.raises(InputError, match="holds no tokenizer"):
-        Tokenizer.read(tmp_path)
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "added_tokens.json"]
+)
+def test_what_is_no_plain_file_or_lies_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("{}")
+    for number, (make, match) in enumerate(
+        [
+            (Path.mkdir, "it is a folder"),
+            (os.mkfifo, "it is a pipe"),
+            (lambda path: path.symlink_to("/dev/zero"), "leads out of the folder, to /dev/zero"),
+            (lambda path: path.symlink_to("../secret"), "leads out of the folder, to .*secret"),
+            (lambda path: path.symlink_to(tmp_path / "secret"), "leads out of the folder"),
+            (lambda path: path.symlink_to("nowhere"), "does not exist"),
+            (lambda path: path.symlink_to(name), "cannot be reached"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        make(folder / name)
+        if name != "tokenizer.json":
+            (folder / "tokenizer.json").write_text(json.dumps(GOOD))
+        for given in (folder, folder / "tokenizer.json") if name != "tokenizer.json" else (folder,):
+            with pytest.raises(InputError, match=f"{number}/{name}: .*{match}"):
+                Tokenizer.read(given)
+
+
+def test_a_pair_of_files_may_not_lie_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "secret").write_text("{}")
+    (tmp_path / "model/vocab.json").symlink_to("../secret")
+    (tmp_path / "model/merges.txt").write_text("")
+    with pytest.raises(InputError, match=r"vocab\.json: the link leads out"):
+        Tokenizer.read(tmp_path / "model")
+
+
+def test_a_file_named_by_the_person_may_be_a_link_or_not_a_device(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.json").write_text(json.dumps(GOOD))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    assert Tokenizer.read(tmp_path / "models/tokenizer.json").vocab == 262
+    with pytest.raises(InputError, match="/dev/zero: it is a device"):
+        Tokenizer.read("/dev/zero")
+
+
+def test_blobs_of_a_cache_snapshot_are_followed(tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b/snapshots" / ("1" * 40), tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    files = {"tokenizer.json": json.dumps(GOOD), "chat_template.jinja": "{{ messages }}"}
+    for number, (name, text) in enumerate(files.items()):
+        (blobs / f"{number:040x}").write_text(text)
+        (snapshot / name).symlink_to(Path("../../blobs") / f"{number:040x}")
+    found = Tokenizer.read(snapshot).files()
+    assert {name: found[name].decode() for name in files} == files
 
 
 @pytest.mark.parametrize(
     ("vocabulary", "merges", "match"),
     [
-        (b"{", b"", "vocabulary.*not JSON"),
+        (b"{", b"", "vocabulary.*not usable JSON"),
         (b'{"a": 0, "b": 1}', b"#version: 0.2\na b c\n", "line 2 is not a pair"),
         (b'{"a": 0, "b": 1}', b"a b\n", "reading the tokenizer failed"),
         (b'{"a": 0, "b": 1}', b"\xff", "merges.*not UTF-8 at byte 0"),

@@ -20,16 +20,16 @@ from lamoid.training.loop import compute_gradients, grouped, train_loop
 from lamoid.training.objectives import OBJECTIVES, Example, Objective, Term, Terms
 from lamoid.training.optimizers import AdamWSpec
 from lamoid.training.schedule import ScheduleSpec
-from lamoid.training.state import Precision, TrainingState
+from lamoid.training.state import Dtype, TrainingState
 from lamoid.training.update import TrainingDiverged, Update
 
 CAUSAL = OBJECTIVES["causal"]
 
 
-def make_state(*, steps: int = 10, rate: float = 0.01, precision: Precision = "float32") -> TrainingState:
+def make_state(*, steps: int = 10, rate: float = 0.01, dtype: Dtype = "float32") -> TrainingState:
     model = LanguageModel(Shape(family="llama", width=32, layers=2, heads=2, context=16).spec(13))
     initialise(model, 3, deviation=0.2)
-    return TrainingState(model, AdamWSpec(rate=rate).build(model), steps, precision)
+    return TrainingState(model, AdamWSpec(learning_rate=rate).build(model), steps, dtype)
 
 
 def make_examples(rows: int, part: int) -> list[TrainingBatch]:
@@ -99,9 +99,9 @@ def test_the_measured_loss_does_not_depend_on_the_batch() -> None:
     assert losses[0] == pytest.approx(gradients(make_examples(8, 8))[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_periodic_text_is_learned(precision: Precision) -> None:
-    state = make_state(steps=60, rate=0.02, precision=precision)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_periodic_text_is_learned(dtype: Dtype) -> None:
+    state = make_state(steps=60, rate=0.02, dtype=dtype)
     train_loop(state, periodic(), CAUSAL, Update(ScheduleSpec()), [])
     assert state.losses[0] > 2.0
     assert state.losses[-1] < 0.05  # where in the period a row begins is known after its first token
@@ -110,8 +110,8 @@ def test_a_periodic_text_is_learned(precision: Precision) -> None:
 
 def test_bfloat16_stays_beside_float32() -> None:
     runs = []
-    for precision in ("float32", "bfloat16"):
-        state = make_state(steps=20, precision=precision)
+    for dtype in ("float32", "bfloat16"):
+        state = make_state(steps=20, dtype=dtype)
         train_loop(state, periodic(), CAUSAL, Update(ScheduleSpec()), [])
         assert all(parameter.dtype == torch.float32 for parameter in state.model.parameters())
         runs.append(state.losses)

@@ -11,7 +11,11 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.errors import InputError
 from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec, group_of
 
-SPECS = [AdamWSpec(rate=0.01), MuonSpec(rate=0.02), MuonSpec(scale="adamw", rest=AdamWSpec(rate=0.003))]
+SPECS = [
+    AdamWSpec(learning_rate=0.01),
+    MuonSpec(learning_rate=0.02),
+    MuonSpec(scale="adamw", rest=AdamWSpec(learning_rate=0.003)),
+]
 
 
 def make_model(family: str = "llama") -> LanguageModel:
@@ -61,7 +65,7 @@ def test_decay_shrinks_matrices_only(spec: OptimizerSpec) -> None:
 
 def test_muon_steps_by_an_orthogonal_matrix_scaled_by_shape() -> None:
     model = make_model()
-    optimizer = MuonSpec(rate=0.02, weight_decay=0.0).build(model)
+    optimizer = MuonSpec(learning_rate=0.02, weight_decay=0.0).build(model)
     name, parameter = next((n, p) for n, p in model.named_parameters() if n == "blocks.0.mixer.query.weight")
     before = parameter.detach().clone()
     give_gradients(model, 1)
@@ -99,14 +103,14 @@ def test_a_state_of_another_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("spec", "bad"),
     [
-        (AdamWSpec, {"rate": 0.0}),
-        (AdamWSpec, {"rate": -1.0}),
-        (AdamWSpec, {"rate": float("nan")}),
-        (AdamWSpec, {"rate": float("inf")}),
+        (AdamWSpec, {"learning_rate": 0.0}),
+        (AdamWSpec, {"learning_rate": -1.0}),
+        (AdamWSpec, {"learning_rate": float("nan")}),
+        (AdamWSpec, {"learning_rate": float("inf")}),
         (AdamWSpec, {"epsilon": 0.0}),
         (AdamWSpec, {"betas": (0.9, 1.0)}),
         (AdamWSpec, {"weight_decay": -0.1}),
-        (MuonSpec, {"rate": 0.0}),
+        (MuonSpec, {"learning_rate": 0.0}),
         (MuonSpec, {"momentum": 1.0}),
         (MuonSpec, {"weight_decay": float("nan")}),
     ],

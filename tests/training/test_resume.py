@@ -1,6 +1,10 @@
 """Checkpoints: whole or not there, and a run that goes on from one as if it had never stopped."""
 
+import errno
+import fcntl
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +28,7 @@ from lamoid.training.state import TrainingState
 from lamoid.training.update import Update
 from lamoid.weights.durable import NotCommitted
 
-IDENTITY = {"recipe": {"optimizer": {"rate": 0.01}, "seed": 1}}
+IDENTITY = {"recipe": {"optimizer": {"learning_rate": 0.01}, "seed": 1}}
 
 
 class Numbers:
@@ -86,7 +90,7 @@ def assert_same(one: TrainingState, other: TrainingState) -> None:
         assert torch.equal(value, other.optimizer.tensors()[name]), name
 
 
-@pytest.mark.parametrize("spec", [AdamWSpec(rate=0.01), MuonSpec(rate=0.02)])
+@pytest.mark.parametrize("spec", [AdamWSpec(learning_rate=0.01), MuonSpec(learning_rate=0.02)])
 @pytest.mark.parametrize("until", [5, 9, 12])
 def test_stopping_and_going_on_changes_no_bit(tmp_path: Path, spec: OptimizerSpec, until: int) -> None:
     torch.manual_seed(7)
@@ -98,9 +102,11 @@ def test_stopping_and_going_on_changes_no_bit(tmp_path: Path, spec: OptimizerSpe
     assert_same(whole, resumed)
     assert said == []
     last = [place / "checkpoints" / "step-00000012" for place in (tmp_path / "whole", tmp_path / "parted")]
-    assert {path.name: path.read_bytes() for path in last[0].iterdir()} == {
-        path.name: path.read_bytes() for path in last[1].iterdir()
-    }
+    assert (last[0] / "model.safetensors").read_bytes() == (last[1] / "model.safetensors").read_bytes()
+    states = [json.loads((folder / "state.json").read_bytes()) for folder in last]
+    assert all(found.pop("seconds") > 0 for found in states)
+    assert states[0] == states[1]
+    assert states[0]["tokens"] == 12 * 4 * 16
 
 
 def test_the_last_two_are_kept_and_nothing_but_safetensors_and_json(tmp_path: Path) -> None:
@@ -137,6 +143,54 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path: Pat
     assert_same(whole, resumed)
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize("place", ["open", "read", "reach"])
+def test_what_the_system_cannot_read_is_an_error_and_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, place: str
+) -> None:
+    run(tmp_path, AdamWSpec(), until=7)
+    folder = tmp_path / "checkpoints"
+    before = sorted(folder.iterdir())
+    said: list[str] = []
+
+    def fail(*arguments: object, **others: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    real = os.open
+    with monkeypatch.context() as patched:
+        if place == "open":
+            patched.setattr(os, "open", lambda path, *rest: (fail if "state.json" in str(path) else real)(path, *rest))
+        elif place == "read":
+            patched.setattr(hashlib, "file_digest", fail)
+        else:
+            patched.setattr(Path, "resolve", fail)
+        with pytest.raises(InputError, match=f"step-00000006.*cannot be read .{os.strerror(code)}"):
+            resume(make_state(AdamWSpec()), make_checkpoints(tmp_path, Numbers()), said.append)
+    assert said == []
+    assert sorted(folder.iterdir()) == before
+    state = make_state(AdamWSpec())
+    resume(state, make_checkpoints(tmp_path, Numbers()), said.append)
+    assert (state.step, said) == (6, [])
+
+
+def test_what_killed_writers_left_is_cleared_and_a_live_writers_work_is_not(tmp_path: Path) -> None:
+    run(tmp_path, AdamWSpec(), until=7)
+    place = tmp_path / "checkpoints"
+    for name in (".step-00000001.tmp-aa", ".step-00000008.tmp-bb", ".step-00000002.tmp-cc", ".mine.tmp-dd"):
+        (place / name).mkdir()
+        (place / name / "model.safetensors").write_bytes(b"half")
+    (place / "step-00000003").rename(place / ".step-00000003.old-ee")  # killed between the two steps of replacing
+    live = os.open(place / ".step-00000002.tmp-cc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(live, fcntl.LOCK_EX)
+        found = make_checkpoints(tmp_path, Numbers()).list()
+    finally:
+        os.close(live)
+    assert [path.name for path in found] == ["step-00000003", "step-00000006"]
+    names = {path.name for path in place.iterdir()}
+    assert names == {"step-00000003", "step-00000006", ".step-00000002.tmp-cc", ".mine.tmp-dd"}
+
+
 def test_no_whole_checkpoint_is_an_error_and_none_at_all_a_start(tmp_path: Path) -> None:
     state = make_state(AdamWSpec())
     assert resume(state, make_checkpoints(tmp_path, Numbers()), print) is None
@@ -150,8 +204,8 @@ def test_no_whole_checkpoint_is_an_error_and_none_at_all_a_start(tmp_path: Path)
 
 def test_another_recipe_is_refused_by_the_names_of_its_keys(tmp_path: Path) -> None:
     run(tmp_path, AdamWSpec(), until=4)
-    other = {"recipe": {"optimizer": {"rate": 0.02}, "seed": 1, "device": "cpu"}}
-    with pytest.raises(InputError, match=r"other settings: recipe.device, recipe.optimizer.rate"):
+    other = {"recipe": {"optimizer": {"learning_rate": 0.02}, "seed": 1, "device": "cpu"}}
+    with pytest.raises(InputError, match=r"other settings: recipe.device, recipe.optimizer.learning_rate"):
         resume(make_state(AdamWSpec()), make_checkpoints(tmp_path, Numbers(), other), print)
 
 

@@ -286,3 +286,21 @@ def test_weights_go_to_the_device_asked_for(tmp_path: Path) -> None:
     assert_equal_bits(stored(tmp_path / "ours"), stored(tmp_path / "theirs"))
     with torch.no_grad():
         assert torch.allclose(model(IDS.cuda()).cpu(), theirs(IDS).logits, atol=1e-4)
+
+
+def test_views_are_mapped_whole_and_say_the_same(tmp_path: Path) -> None:
+    make_foreign("gpt2", tmp_path / "theirs")
+    folder = open_folder(tmp_path / "theirs")
+    copied, mapped = load_model(folder), load_model(folder, views=True)
+    mappings = [folder.tensors.tensor(name) for name in folder.tensors]
+    places = [range(tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in mappings]
+    for name, parameter in mapped.named_parameters():
+        assert any(parameter.data_ptr() in place for place in places), name
+        assert torch.equal(parameter, copied.get_parameter(name))
+    assert not mapped.get_parameter("blocks.0.mixer.query.weight").is_contiguous()
+    assert copied.get_parameter("blocks.0.mixer.query.weight").is_contiguous()
+    with torch.no_grad():
+        expected = copied(IDS)
+        assert (mapped(IDS) - expected).abs().max() <= 1e-6 * expected.abs().max()
+    half = load_model(folder, dtype=torch.bfloat16, views=True)
+    assert half.dtype == torch.bfloat16

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -88,7 +88,7 @@ class Fields:
             problem = f"has fields that this family does not know: {names}"
             raise InputError(self.file, problem, "remove them if they do not change what the model computes")
 
-    def refuse(self, name: str, value: Any, expected: str) -> None:
+    def refuse(self, name: str, value: Any, expected: str) -> NoReturn:
         """Raise the ``InputError`` for a field."""
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
         raise InputError(f"{self.file}: {name}", f"is {shown}, expected {expected}", "mend the field")

@@ -30,7 +30,6 @@ def read_rotary(fields: Fields) -> tuple[RotarySpec, int]:
     reader = SCALINGS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         part.refuse("rope_type", kind, "one of " + ", ".join(SCALINGS))
-        raise AssertionError
     part.only("partial_rotary_factor", 1.0)
     fields.only("partial_rotary_factor", 1.0)
     scaling = reader(part, context, fields.whole("original_max_position_embeddings", context))

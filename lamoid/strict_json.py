@@ -17,9 +17,9 @@ CURE = "Write the file again with a JSON library, or fetch it anew"
 
 
 def parse_json(data: bytes, *, file: object, depth: int = 32, items: int = 4 * 10**6) -> Any:
-    """Gives the value that ``data`` (UTF-8 JSON) holds, in time linear in its length.
+    """Give the value that ``data`` (UTF-8 JSON) holds, in time linear in its length.
 
-    At most ``depth`` brackets stand inside each other; brackets, commas and strings are at most ``items``. Raises
+    At most ``depth`` brackets stand inside each other; brackets, commas and strings are at most ``items``. Raise
     InputError naming ``file``: also for duplicate keys, NaN, Infinity, numbers beyond float64 or 40 digits, lone
     surrogates and a byte order mark.
     """
@@ -52,7 +52,7 @@ class _RefusedError(ValueError):
 
 
 def _check_structure(data: bytes, file: object, depth: int, items: int) -> None:
-    """Bounds size and depth before the recursive parser runs: strings are cut out, then pairs of brackets by level."""
+    """Bound size and depth before the recursive parser runs: strings are cut out, then pairs of brackets by level."""
     strings, structure = data.count(b'"') // 2, b""
     if strings <= items:
         structure = _STRING.sub(b"", data).translate(None, _NOT_STRUCTURE)

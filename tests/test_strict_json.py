@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamoid.errors import InputError
-from lamoid.weights.strict_json import parse_json
+from lamoid.strict_json import parse_json
 
 plain = st.recursive(
     st.none()
