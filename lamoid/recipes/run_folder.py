@@ -110,7 +110,8 @@ def _make(out: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise NotCommitted(error.errno, f"{out}: the folder cannot be made ({error.strerror})") from error
+        cure = "Name a folder on a disk that you may write to"
+        raise NotCommitted(f"{out}: the run's folder cannot be made ({error.strerror}). {cure}.") from error
     return True
 
 
