@@ -21,13 +21,14 @@ FRESH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: help demo test check environment clean
 
 help:
-	@echo "make demo    train, fuse and compare small language models (about 3 minutes on two cores)"
+	@echo "make demo    train, fuse and compare small language models (about 3 minutes on two cores); DEMO=\"--steps 200\" adds options"
 	@echo "make test    run the tests (at most 5 minutes)"
 	@echo "make check   format, lint, check the types and the floors"
 	@echo "make clean   remove the environment and what was built"
 
 demo: $(VENV)/demo.ready
-	@$(VENV)/bin/lamoid demo $(DEMO)
+	@$(VENV)/bin/lamoid demo --overwrite $(DEMO)
+	@echo "For these commands in this shell, first:  source $(VENV)/bin/activate"
 
 test: $(VENV)/dev.ready
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(TESTS)

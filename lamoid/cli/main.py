@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeAlias
@@ -46,20 +46,20 @@ def run(words: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows everything
     try:
-        status = _parse_and_call(words)
-        sys.stdout.flush()
-        return status
+        return _parse_and_call(words)
     except KeyboardInterrupt:
         print("\nlamoid: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
     except InputError as error:
         fields = {"culprit": error.culprit, "problem": error.problem, "cure": error.cure}
         return _tell(error, fields, as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - every other error is a bug, and leaves a report
         if _is_of_the_disk(error):
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             return _tell(error, {}, as_json="--json" in words)
         print(_report(error, words), file=sys.stderr)
         return BUG
@@ -119,10 +119,32 @@ def _call(function: Recipe, values: dict[str, Any]) -> None:
         if as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         result = function(**values)
-    if as_json:
-        _print_json(result, stdout)
-    else:
-        print(*result.lines(), sep="\n")
+    with _writing_output():
+        if as_json:
+            _print_json(result, stdout)
+        else:
+            print(*result.lines(), sep="\n")
+
+
+@contextlib.contextmanager
+def _writing_output() -> Iterator[None]:
+    """Turn a standard output that cannot be written, such as a file on a full disk, into the declared error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from lamoid.weights.durable import NotCommitted
+
+        _drop_output()
+        problem = f"standard output: cannot be written ({error.strerror})"
+        raise NotCommitted(f"{problem}. Send it to a disk with room, or to a terminal.") from error
+
+
+def _drop_output() -> None:
+    """Send what is left to nowhere, so that leaving Python does not fail on it a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_json(value: Any, stdout: Any) -> None:

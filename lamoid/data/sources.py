@@ -98,7 +98,10 @@ def _line_text(line: bytes, field: str, name: str) -> str:
         raise InputError(name, f"is not JSON: {error}", cure) from error
     text = record.get(field) if isinstance(record, dict) else None
     if not isinstance(text, str):
-        there = f"only {', '.join(record)[:200] or 'no field'}" if isinstance(record, dict) else "no object"
+        if isinstance(record, dict) and field in record:
+            there = f"but {str(record[field])[:80]!r} of type {type(record[field]).__name__}"
+        else:
+            there = f"only {', '.join(record)[:200] or 'no field'}" if isinstance(record, dict) else "no object"
         raise InputError(name, f"has no text in the field {field!r}, {there}", cure)
     return text
 

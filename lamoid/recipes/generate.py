@@ -12,6 +12,7 @@ from lamoid.errors import InputError
 from lamoid.inference.engine import collect
 from lamoid.inference.request import Piece, Reason, Settings
 from lamoid.verbs.llama import load
+from lamoid.weights.durable import NotCommitted
 
 MOST_PROMPT_BYTES = 64 * 2**20
 
@@ -102,8 +103,15 @@ def _heading(prompts: Sequence[str], row: int) -> str:
 
 
 def _print(text: str) -> None:
-    if text:
-        print(text, end="", flush=True)
+    """Show a piece at once; a full disk behind standard output is a declared error, a reader that left is none."""
+    try:
+        if text:
+            print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        problem = f"standard output: cannot be written ({error.strerror})"
+        raise NotCommitted(f"{problem}. Send it to a disk with room, or to a terminal.") from error
 
 
 def _read_prompt(path: Path) -> str:

@@ -164,3 +164,17 @@ def test_a_broken_pipe_is_quiet() -> None:
     os.close(writer)
     assert done.stderr == ""
     assert done.returncode == main.BROKEN_PIPE
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["info"], ["info", "--json"], ["generate", "--prompt", "a", "--max-tokens", "3"]])
+def test_a_full_disk_behind_standard_output_is_no_bug(words: list[str], data_folder: Path, tmp_path: Path) -> None:
+    model = str(data_folder / "stories260K" / "hf")
+    command = [sys.executable, "-m", "lamoid", words[0], model, *words[1:]]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=tmp_path
+        )
+    assert done.returncode == 2, done.stderr
+    assert "standard output: cannot be written" in done.stderr
+    assert list(tmp_path.iterdir()) == []

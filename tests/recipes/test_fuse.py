@@ -351,7 +351,7 @@ def test_a_member_that_is_not_finite_is_named(place: Path, bad: float, weights: 
 
 def test_a_disk_without_room_is_refused_before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusion_plan.shutil, "disk_usage", lambda _: Usage(1000))
-    with pytest.raises(InputError, match="out: the disk has 0.0 MiB free, the fused model takes"):
+    with pytest.raises(InputError, match=r"out: the disk has 0\.0 MiB free, the fused model takes"):
         fuse(["a", "b"], on="on.jsonl", out=Path("out"))
 
 
