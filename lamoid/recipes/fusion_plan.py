@@ -89,7 +89,9 @@ def make_plan(
 def check_output(plan: Plan, *, overwrite: bool) -> None:
     """Raise ``InputError`` for an output that exists, cannot be written, or has no room for the fused model."""
     if os.path.lexists(plan.out) and not overwrite:
-        raise InputError(plan.out, "the output exists already", "choose another name, or ask to overwrite it")
+        raise InputError(
+            plan.out, "the output exists already", "choose another name, or overwrite it (--overwrite, overwrite=True)"
+        )
     parent = next(path for path in plan.out.absolute().parents if path.is_dir())
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(plan.out, f"the folder {parent} cannot be written to", "choose a folder that you may write to")

@@ -113,16 +113,25 @@ def _convert(tree: dict[str, Any], name: str) -> TrainingRecipe:
             cause = error.__cause__
             where = ".".join(part for part in (place, cause.culprit) if part)
             raise InputError(f"{name}: {where}", cause.problem, cause.cure) from error
-        raise _explain(text, place, name) from error
+        raise _explain(text, place, name, _value_at(tree, place)) from error
 
 
-def _explain(text: str, place: str, name: str) -> InputError:
+def _value_at(tree: Any, place: str) -> str:
+    """Show what stands at a dotted place of the recipe, shortened; nothing where the place is not a key's."""
+    for key in place.split("."):
+        if not isinstance(tree, dict) or key not in tree:
+            return ""
+        tree = tree[key]
+    return f"is {str(tree)[:80]!r}, " if isinstance(tree, str) else f"is {str(tree)[:80]}, "
+
+
+def _explain(text: str, place: str, name: str, value: str) -> InputError:
     """Turn the library's message about the key at ``place`` into an error with a cure."""
     field = re.search(r"(unknown|required) field `(.*)`", text)
     if field is None:
         choices = _choices(place)
         cure = f"choose one of {', '.join(choices)}" if choices else "mend the value"
-        return InputError(f"{name}: {place or 'recipe'}", text[0].lower() + text[1:], cure)
+        return InputError(f"{name}: {place or 'recipe'}", value + text[0].lower() + text[1:], cure)
     key = ".".join(part for part in (place, field[2]) if part)
     if field[1] == "required":
         return InputError(f"{name}: {key}", "is missing", "add it")

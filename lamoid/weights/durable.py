@@ -108,7 +108,9 @@ def durable_file(target: Path | str, data: bytes, *, overwrite: bool = True) -> 
     """Write one file with the same care; the old content or the new stands under the name at any time."""
     target = _absolute(target)
     if not overwrite and os.path.lexists(target):
-        raise InputError(target, "the output exists already", "Choose another name, or ask to overwrite it")
+        raise InputError(
+            target, "the output exists already", "Choose another name, or overwrite it (--overwrite, overwrite=True)"
+        )
     temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(6)}")
     descriptor = None
     try:
@@ -212,7 +214,11 @@ def _check_target(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if not overwrite:
-        raise InputError(target, "the output folder exists already", "Choose another name, or ask to overwrite it")
+        raise InputError(
+            target,
+            "the output folder exists already",
+            "Choose another name, or overwrite it (--overwrite, overwrite=True)",
+        )
     if target.is_symlink() or not target.is_dir():
         raise InputError(target, "only a folder can be overwritten, this is a file or a link", "Choose another name")
     present = {path.name for path in target.iterdir()}
