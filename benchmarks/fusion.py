@@ -1,6 +1,6 @@
 """Times a linear fusion of three models beside mergekit and beside a plain copy of the same bytes, in one run.
 
-    python benchmarks/fusion.py --scratch /tmp/fusion [--small] [--runs 3]
+    python benchmarks/fusion.py --scratch scratch [--small] [--runs 3]
 
 Three LLaMAs with random bf16 weights are made in the scratch folder and kept for the next run: 2.2 GB each, 11 GB in
 all with the outputs (``--small``: 90 MB each). Each round runs ``lamoid fuse``, ``mergekit-yaml`` and the copy (read

@@ -46,7 +46,10 @@ def run(words: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows everything
     try:
-        return _parse_and_call(words)
+        status = _parse_and_call(words)
+        with _writing_output():
+            pass  # what was printed while parsing, such as the help, is flushed here
+        return status
     except KeyboardInterrupt:
         print("\nlamoid: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -58,8 +61,10 @@ def run(words: list[str] | None = None) -> int:
         return _tell(error, fields, as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - every other error is a bug, and leaves a report
         if _is_of_the_disk(error):
-            with contextlib.suppress(OSError):
+            try:
                 sys.stdout.flush()
+            except OSError:
+                _drop_output()
             return _tell(error, {}, as_json="--json" in words)
         print(_report(error, words), file=sys.stderr)
         return BUG
@@ -68,7 +73,9 @@ def run(words: list[str] | None = None) -> int:
 def _parse_and_call(words: list[str]) -> int:
     calls: list[tuple[Recipe, dict[str, Any]]] = []
     try:
-        build_app(next((word for word in words if not word.startswith("-")), None), calls)(words, prog_name="lamoid")
+        app = build_app(next((word for word in words if not word.startswith("-")), None), calls)
+        with _writing_output():  # parsing prints the help
+            app(words, prog_name="lamoid")
     except SystemExit as end:
         if not calls:
             return BROKEN_PIPE if end.code == 1 else int(end.code or 0)  # typer's 1 is a reader that went away

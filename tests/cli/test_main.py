@@ -167,13 +167,16 @@ def test_a_broken_pipe_is_quiet() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("words", [["info"], ["info", "--json"], ["generate", "--prompt", "a", "--max-tokens", "3"]])
+@pytest.mark.parametrize(
+    "words", [["info"], ["info", "--json"], ["generate", "--prompt", "a", "--max-tokens", "3"], ["info", "--help"]]
+)
 def test_a_full_disk_behind_standard_output_is_no_bug(words: list[str], data_folder: Path, tmp_path: Path) -> None:
     model = str(data_folder / "stories260K" / "hf")
     command = [sys.executable, "-m", "lamoid", words[0], model, *words[1:]]
     with Path("/dev/full").open("w") as full:
+        buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=tmp_path
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=tmp_path, env=buffered
         )
     assert done.returncode == 2, done.stderr
     assert "standard output: cannot be written" in done.stderr
