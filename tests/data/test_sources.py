@@ -169,3 +169,9 @@ def test_a_text_is_cut_after_a_line_or_before_a_word() -> None:
     assert cut_place("words words words words", 14) == 11
     assert cut_place("one\n\n\ntwo three four", 9) == 9
     assert cut_place("a" * 20, 8) == 8
+
+
+def test_a_field_that_is_no_text_is_named_with_its_value_and_type(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": 3}\n')
+    with pytest.raises(InputError, match="field 'text', but '3' of type int"):
+        list(read_documents([tmp_path / "a.jsonl"]))
