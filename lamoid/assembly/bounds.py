@@ -5,6 +5,7 @@ import math
 from lamoid.errors import InputError
 
 MOST_LAYERS = 10_000
+MOST_DEPTH = 100
 MOST_WIDTH = 1 << 20
 MOST_VOCAB = 1 << 24
 MOST_CONTEXT = 1 << 31
@@ -21,4 +22,12 @@ def positive(field: str, value: float, *, high: float = 1e12) -> None:
     if not math.isfinite(value) or not 0.0 < value <= high:
         raise InputError(
             field, f"is {value}, must be finite, above 0 and at most {high:g}", f"set {field} within these limits"
+        )
+
+
+def at_least_zero(field: str, value: float, *, high: float = 1e12) -> None:
+    """Raise ``InputError`` unless ``value`` is finite, at least zero and at most ``high``."""
+    if not math.isfinite(value) or not 0.0 <= value <= high:
+        raise InputError(
+            field, f"is {value}, must be finite, at least 0 and at most {high:g}", f"set {field} within these limits"
         )

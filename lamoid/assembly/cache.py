@@ -1,15 +1,15 @@
-"""Keys and values of tokens already read, so that a step reads only the new ones.
+"""What is kept of tokens already read, so that a step reads only the new ones.
 
-Rows are ragged: row b's next token stands at position ``lengths[b]``. Storage is one zeroed tensor a layer, made at its
-first use and doubled when it is full; zeroed, because a masked position still meets the softmax's 0, and 0 x NaN is
-NaN.
+Rows are ragged: row b's next token stands at position ``lengths[b]``. Keys and values lie in one zeroed tensor a layer,
+made at its first use and doubled when it is full; zeroed, because a masked position still meets the softmax's 0, and
+0 x NaN is NaN.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FIRST_SIZE = 256
 
@@ -62,6 +62,21 @@ class KeyValues:
             self.keys, self.values = self.keys[rows], self.values[rows]
 
 
+class Kept:
+    """What one layer wants back as it left it: a recurrent state, the last inputs, the keys of a source.
+
+    ``tensors`` are of the layer's own making, rows first; ``None`` before its first token.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: tuple[Tensor, ...] | None = None
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order."""
+        if self.tensors is not None:
+            self.tensors = tuple(tensor[rows] for tensor in self.tensors)
+
+
 class Cache:
     """The state of texts under way, row b's of at most ``capacities[b]`` tokens.
 
@@ -69,11 +84,25 @@ class Cache:
     same angles whatever texts stand beside it.
     """
 
-    def __init__(self, layers: int, capacities: Sequence[int]) -> None:
+    def __init__(self, capacities: Sequence[int]) -> None:
         self.capacities = list(capacities)
         self.capacity = max(self.capacities)
         self.lengths: list[int] = [0] * len(self.capacities)
-        self.layers = [KeyValues(self) for _ in range(layers)]
+        self.layers: dict[nn.Module, KeyValues | Kept] = {}
+
+    def key_values(self, layer: nn.Module) -> KeyValues:
+        """Give the keys and values of a layer, none at first."""
+        found = self.layers.setdefault(layer, KeyValues(self))
+        if not isinstance(found, KeyValues):
+            raise TypeError(f"{type(layer).__name__} keeps something else than keys and values")
+        return found
+
+    def kept(self, layer: nn.Module) -> Kept:
+        """Give what a layer left here, nothing at first."""
+        found = self.layers.setdefault(layer, Kept())
+        if not isinstance(found, Kept):
+            raise TypeError(f"{type(layer).__name__} keeps keys and values")
+        return found
 
     @property
     def is_uniform(self) -> bool:
@@ -103,5 +132,5 @@ class Cache:
         kept = rows.tolist()
         self.lengths = [self.lengths[row] for row in kept]
         self.capacities = [self.capacities[row] for row in kept]
-        for layer in self.layers:
+        for layer in self.layers.values():
             layer.select(rows)

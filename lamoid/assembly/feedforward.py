@@ -8,9 +8,20 @@ import msgspec
 from torch import Tensor, nn
 
 from lamoid.assembly.bounds import MOST_WIDTH, whole
+from lamoid.assembly.layout import Layout
 from lamoid.assembly.linear import DenseSpec, LinearSpec
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu_squared", "tanh", "sigmoid", "identity"]
+
+
+class NoFeedForwardSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="none"):
+    """Nothing: the block is its mixer alone."""
+
+    def parameters(self, width: int) -> int:
+        return 0
+
+    def flops(self, width: int) -> int:
+        return 0
 
 
 class PlainSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="plain"):
@@ -58,9 +69,6 @@ class GatedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         return entries + self.down.flops(self.hidden, width)
 
 
-FeedForwardSpec = PlainSpec | GatedSpec
-
-
 class Plain(nn.Module):
     """(..., C) to (..., C)."""
 
@@ -70,7 +78,7 @@ class Plain(nn.Module):
         self.up = spec.up.build(width, spec.hidden)
         self.down = spec.down.build(spec.hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         return self.down(self.activation(self.up(x)))
 
 
@@ -84,13 +92,30 @@ class Gated(nn.Module):
         self.up = spec.up.build(width, spec.hidden)
         self.down = spec.down.build(spec.hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * nn.functional.sigmoid(1.702 * x)
+
+
+def _relu_squared(x: Tensor) -> Tensor:
+    return nn.functional.relu(x).square()
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": nn.functional.silu,
     "gelu": nn.functional.gelu,
     "gelu_tanh": partial(nn.functional.gelu, approximate="tanh"),
+    "quick_gelu": _quick_gelu,
     "relu": nn.functional.relu,
+    "relu_squared": _relu_squared,
+    "tanh": nn.functional.tanh,
+    "sigmoid": nn.functional.sigmoid,
+    "identity": _identity,
 }

@@ -1,39 +1,129 @@
-"""Heads: what a model says about the vectors that its trunk gives."""
+"""Heads over the vocabulary: what comes next, or what was masked."""
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
+from lamoid.assembly.attention import CapSpec, NoCapSpec, SoftCapSpec
+from lamoid.assembly.batch import Batch
+from lamoid.assembly.bounds import MOST_WIDTH, positive, whole
+from lamoid.assembly.feedforward import ACTIVATIONS, Activation
 from lamoid.assembly.linear import DenseSpec, LinearSpec, multiply
+from lamoid.assembly.norm import NoNormSpec, NormSpec
+from lamoid.assembly.scope import Scope
 
 
 class TiedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tied"):
-    """The output matrix is the token table itself (Press and Wolf, 2017)."""
+    """The output matrix is the token table itself (Press and Wolf, 2017); a ``bias`` is the head's own."""
+
+    bias: bool = False
+
+
+class NoTransformSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="none"):
+    """The trunk's vectors as they are."""
+
+    def width_out(self, width: int) -> int:
+        return width
+
+    def parameters(self, width: int) -> int:
+        return 0
+
+    def flops(self, width: int) -> int:
+        return 0
+
+
+class TransformSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="transform"):
+    """norm(activation(linear(x))) before the head's own matrix, as in BERT; ``width`` 0 keeps the trunk's."""
+
+    width: int = 0
+    activation: Activation = "gelu"
+    linear: LinearSpec = DenseSpec(bias=True)
+    norm: NormSpec = NoNormSpec()
+
+    def __post_init__(self) -> None:
+        whole("transform.width", self.width, 0, MOST_WIDTH)
+
+    def width_out(self, width: int) -> int:
+        """Give the width of what comes out."""
+        return self.width or width
+
+    def build(self, width: int) -> "Transform":
+        return Transform(self, width)
+
+    def parameters(self, width: int) -> int:
+        out = self.width_out(width)
+        return self.linear.parameters(width, out) + self.norm.parameters(out)
+
+    def flops(self, width: int) -> int:
+        return self.linear.flops(width, self.width_out(width))
 
 
 class NextTokenSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="next_token"):
-    """One logit for each token of the vocabulary that may come next."""
+    """One logit for each token of the vocabulary: cap(linear(scale x transform(x))).
+
+    With a bidirectional trunk it says what a masked token was.
+    """
 
     linear: TiedSpec | LinearSpec = DenseSpec()
+    transform: NoTransformSpec | TransformSpec = NoTransformSpec()
+    cap: CapSpec = NoCapSpec()
+    scale: float = 1.0
 
-    def build(self, width: int, vocab: int) -> "NextToken":
-        return NextToken(self, width, vocab)
+    def __post_init__(self) -> None:
+        positive("next_token.scale", self.scale)
 
-    def parameters(self, width: int, vocab: int) -> int:
-        return 0 if isinstance(self.linear, TiedSpec) else self.linear.parameters(width, vocab)
+    def build(self, scope: Scope) -> "NextToken":
+        return NextToken(self, scope)
 
-    def flops(self, width: int, vocab: int) -> int:
-        return 2 * width * vocab if isinstance(self.linear, TiedSpec) else self.linear.flops(width, vocab)
+    def parameters(self, scope: Scope) -> int:
+        inner = self.transform.width_out(scope.width)
+        if isinstance(self.linear, TiedSpec):
+            last = scope.vocab if self.linear.bias else 0
+        else:
+            last = self.linear.parameters(inner, scope.vocab)
+        return last + self.transform.parameters(scope.width)
+
+    def flops(self, scope: Scope) -> int:
+        inner = self.transform.width_out(scope.width)
+        is_tied = isinstance(self.linear, TiedSpec)
+        last = 2 * inner * scope.vocab if is_tied else self.linear.flops(inner, scope.vocab)
+        return last + self.transform.flops(scope.width)
 
 
-HeadSpec = NextTokenSpec
+class Transform(nn.Module):
+    """(..., C) to (..., C')."""
+
+    def __init__(self, spec: TransformSpec, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.linear = spec.linear.build(width, spec.width_out(width))
+        self.norm = spec.norm.build(spec.width_out(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.activation(self.linear(x)))
+
+
+def build_transform(spec: NoTransformSpec | TransformSpec, width: int) -> nn.Module:
+    """Make the module of a transform that may be none."""
+    return spec.build(width) if isinstance(spec, TransformSpec) else nn.Identity()
 
 
 class NextToken(nn.Module):
     """(..., C) to (..., vocab); a tied head is handed the token table, which stays the embedding's own."""
 
-    def __init__(self, spec: NextTokenSpec, width: int, vocab: int) -> None:
+    def __init__(self, spec: NextTokenSpec, scope: Scope) -> None:
         super().__init__()
-        self.linear = None if isinstance(spec.linear, TiedSpec) else spec.linear.build(width, vocab)
+        self.transform = build_transform(spec.transform, scope.width)
+        is_tied = isinstance(spec.linear, TiedSpec)
+        self.linear = None if is_tied else spec.linear.build(spec.transform.width_out(scope.width), scope.vocab)
+        has_bias = is_tied and spec.linear.bias
+        self.bias = nn.Parameter(torch.empty(scope.vocab)) if has_bias else None
+        self.limit = spec.cap.limit if isinstance(spec.cap, SoftCapSpec) else None
+        self.scale = spec.scale
 
-    def forward(self, hidden: Tensor, table: Tensor) -> Tensor:
-        return multiply(hidden, table) if self.linear is None else self.linear(hidden)
+    def forward(self, hidden: Tensor, table: Tensor, batch: Batch | None = None) -> Tensor:
+        hidden = self.transform(hidden)
+        if self.scale != 1.0:
+            hidden = hidden * self.scale
+        logits = multiply(hidden, table, self.bias) if self.linear is None else self.linear(hidden)
+        return logits if self.limit is None else self.limit * torch.tanh(logits / self.limit)

@@ -1,6 +1,7 @@
 """Where the tokens of one forward pass stand and which of them see which: worked out once, read by every layer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,29 +9,132 @@ from torch import Tensor
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.cache import Cache
 from lamoid.assembly.position import RotarySpec, rotation
+from lamoid.assembly.sight import (
+    BidirectionalSpec,
+    CausalSpec,
+    EverywhereSpec,
+    PrefixSpec,
+    ReachSpec,
+    SeesSpec,
+    WindowSpec,
+)
+
+
+class Sight(NamedTuple):
+    """A boolean (B or 1, 1, T, S) mask, true where a query sees a key.
+
+    ``None`` means plain causal order when ``causal`` is true, and everything when it is false.
+    """
+
+    mask: Tensor | None
+    causal: bool
+
+
+class Balance(NamedTuple):
+    """A term that a layer adds to the loss: ``weight`` x ``value``, a mean over ``tokens``; not additive over batches."""
+
+    value: Tensor
+    tokens: Tensor
+    weight: float
 
 
 @dataclass
 class Layout:
-    """Positions (B or 1, T), who sees whom, and the length by which a dynamic scaling goes.
+    """Positions within documents (B or 1, T), places within rows, and what the layers of this pass share.
 
-    ``visible`` is a boolean (B or 1, 1, T, S) mask, true where a query sees a key; ``None`` means plain causal order
-    when ``causal`` is true, and everything when it is false. ``length`` is an integer, or a tensor (B, T) or
-    (B, 1) of each token's document's length.
+    ``length`` is what a dynamic scaling goes by: an integer, or a tensor (B, T) or (B, 1) of each token's document's
+    length. ``segments`` is (B, T) where a row may hold several documents or padding. ``memory`` and ``facing`` are what
+    cross-attention reads, (B, S, C), and how that is laid out. ``balances`` collects what layers add to the loss.
     """
 
+    batch: Batch
     positions: Tensor
+    places: Tensor
     length: int | Tensor
-    causal: bool
-    visible: Tensor | None = None
-    rotations: dict[tuple[RotarySpec, int, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    segments: Tensor | None = None
+    cache: Cache | None = None
+    memory: Tensor | None = None
+    facing: "Layout | None" = None
+    balances: list[Balance] = field(default_factory=list)
+    found: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> int:
+        """How many places a query may look at: those of this pass, behind the cached ones."""
+        return self.places.shape[1] + (0 if self.cache is None else max(self.cache.lengths))
+
+    @property
+    def documents(self) -> Tensor | None:
+        """The (B, T) numbers of the documents, 0 for padding, whether cached or not; ``None``: one whole row each."""
+        return self.batch.segments
+
+    def towards(self, memory: Tensor | None, facing: "Layout | None") -> "Layout":
+        """Give the same layout with something for cross-attention to read."""
+        return replace(self, memory=memory, facing=facing)
 
     def rotation(self, spec: RotarySpec, head_width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Give cosines and sines (B or 1, 1, T, D / 2), computed once for all layers of the same spec."""
         key = (spec, head_width, dtype)
-        if key not in self.rotations:
-            self.rotations[key] = rotation(spec, head_width, self.positions, self.length, dtype)
-        return self.rotations[key]
+        if key not in self.found:
+            self.found[key] = rotation(spec, head_width, self.positions, self.length, dtype)
+        return self.found[key]
+
+    def sight(self, sees: SeesSpec, reach: ReachSpec) -> Sight:
+        """Give who sees whom, computed once for all layers that see alike."""
+        key = (sees, reach)
+        if key not in self.found:
+            self.found[key] = self._sight(sees, reach)
+        return self.found[key]
+
+    def distances(self) -> Tensor:
+        """Give key place - query place, (B or 1, T, S): as positions, wherever a query may see a key."""
+        if "distances" not in self.found:
+            keys = torch.arange(self.keys, device=self.places.device)
+            self.found["distances"] = keys - self.places[:, :, None]
+        return self.found["distances"]
+
+    def _sight(self, sees: SeesSpec, reach: ReachSpec) -> Sight:
+        is_near = isinstance(reach, EverywhereSpec) or reach.tokens >= self.keys
+        is_one = self.segments is None and is_near
+        if is_one and isinstance(sees, BidirectionalSpec):
+            return Sight(None, causal=False)
+        tokens = self.places.shape[1]
+        is_uniform = self.cache is None or self.cache.is_uniform
+        if is_one and isinstance(sees, CausalSpec) and is_uniform and (tokens == 1 or tokens == self.keys):
+            return Sight(None, causal=tokens > 1)
+        distances = self.distances()
+        mask = torch.ones_like(distances, dtype=torch.bool)
+        if not isinstance(sees, BidirectionalSpec):
+            mask = distances <= 0
+        if isinstance(sees, PrefixSpec):
+            mask = mask | self._prefix()
+        if isinstance(reach, WindowSpec):
+            mask = mask & (distances.abs() < reach.tokens)
+        if self.segments is not None:
+            mask = mask & (self.segments[:, :, None] == self.segments[:, None, :])
+        return Sight(mask[:, None], causal=False)
+
+    def _prefix(self) -> Tensor:
+        """Mark the keys that belong to a prefix, (B, 1, S); those already cached are seen as the past anyway."""
+        marks = self.batch.stream("prefix") != 0
+        if self.segments is None and self.batch.segments is not None:
+            marks = marks & (self.batch.segments != 0)
+        if self.cache is None or not max(self.cache.lengths):
+            return marks[:, None]
+        return torch.zeros(len(marks), 1, self.keys, dtype=torch.bool, device=marks.device)
+
+    def facing_sight(self, sees: SeesSpec) -> Sight:
+        """Give what is seen of the memory; documents of equal number see each other if it was laid out apart."""
+        if self.facing is None:
+            return self.sight(sees, EverywhereSpec())
+        theirs = self.facing.documents
+        if theirs is None and self.segments is None:
+            return Sight(None, causal=False)
+        ours = torch.ones_like(self.batch.ids) if self.segments is None else self.segments
+        theirs = torch.ones_like(self.facing.batch.ids) if theirs is None else theirs
+        # Padding sees everything, for a row of a softmax over nothing would be NaN.
+        mask = (ours[:, :, None] == theirs[:, None, :]) | (ours == 0)[:, :, None]
+        return Sight(mask[:, None], causal=False)
 
 
 def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
@@ -41,28 +145,20 @@ def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
     """
     tokens, device = batch.ids.shape[1], batch.ids.device
     if cache is not None:
-        return _behind(cache, tokens, device)
+        longest = max(cache.lengths)
+        is_uniform = cache.is_uniform
+        places = (
+            torch.arange(longest, longest + tokens, device=device)[None]
+            if is_uniform
+            else cache.positions(tokens, device)
+        )
+        return Layout(batch, places, places, cache.reach(device), cache=cache)
     places = torch.arange(tokens, device=device)[None]
     if batch.segments is None:
-        return Layout(places, tokens, causal=True)
+        return Layout(batch, places, places, tokens)
     segments = batch.segments
     opens = torch.ones_like(segments, dtype=torch.bool)
     opens[:, 1:] = segments[:, 1:] != segments[:, :-1]
     starts = torch.where(opens, places, 0).cummax(1).values
-    same = segments[:, :, None] == segments[:, None, :]
-    visible = same & (places[:, :, None] >= places[:, None, :])
-    return Layout(places - starts, same.sum(-1), causal=False, visible=visible[:, None])
-
-
-def _behind(cache: Cache, tokens: int, device: torch.device) -> Layout:
-    """Lay ``tokens`` new ones behind the cached ones; dynamic scalings go by each row's capacity."""
-    longest = max(cache.lengths)
-    if cache.is_uniform:
-        places = torch.arange(longest, longest + tokens, device=device)[None]
-        if longest == 0 or tokens == 1:
-            return Layout(places, cache.reach(device), causal=tokens > 1)
-    else:
-        places = cache.positions(tokens, device)
-    keys = torch.arange(longest + tokens, device=device)
-    visible = keys <= places[:, :, None]
-    return Layout(places, cache.reach(device), causal=False, visible=visible[:, None])
+    lengths = (segments[:, :, None] == segments[:, None, :]).sum(-1)
+    return Layout(batch, places - starts, places, lengths, segments=segments)

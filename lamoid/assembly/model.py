@@ -1,6 +1,7 @@
 """The one language model of all families: an embedding, blocks, a norm and heads, as its spec lists them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor, nn
 
 from lamoid.assembly.batch import Batch, as_batch
 from lamoid.assembly.cache import Cache
-from lamoid.assembly.layout import plan_layout
+from lamoid.assembly.layout import Balance, plan_layout
 from lamoid.assembly.position import LearnedPositionSpec
+from lamoid.assembly.sharing import share
 from lamoid.assembly.spec import ModelSpec
+from lamoid.assembly.wiring import in_series
 from lamoid.errors import InputError
 
 
@@ -26,16 +29,26 @@ class Predictor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a trunk gives: (B, T, C) vectors, and the terms that its layers add to a training loss."""
+
+    hidden: Tensor
+    balances: tuple[Balance, ...] = ()
+
+
 class LanguageModel(nn.Module):
     """Reads a ``Batch`` and answers through named heads; its weights are unset until loaded or initialised."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.embedding = spec.embedding.build(spec.vocab, spec.width, spec.context)
-        self.blocks = nn.ModuleList(block.build(spec.width) for block in spec.blocks)
-        self.norm = spec.norm.build(spec.width)
-        self.heads = nn.ModuleDict({name: head.build(spec.width, spec.vocab) for name, head in spec.heads.items()})
+        trunk = spec.trunk
+        self.embedding = spec.embedding.build(spec.scope)
+        self.blocks = nn.ModuleList(block.build(at) for block, at in in_series(spec.blocks, spec.scope))
+        self.norm = spec.norm.build(trunk.width)
+        self.heads = nn.ModuleDict({name: head.build(trunk) for name, head in spec.heads.items()})
+        share(self, spec.sharing)
 
     @property
     def device(self) -> torch.device:
@@ -47,40 +60,57 @@ class LanguageModel(nn.Module):
         """What the weights are stored in."""
         return self.embedding.tokens.weight.dtype
 
-    def forward(self, reading: Batch | Tensor, cache: Cache | None = None) -> Tensor:
-        """Give the default head's (B, T, vocab) logits."""
-        return self.logits(self.hidden(reading, cache))
+    def forward(self, reading: Batch | Tensor, cache: Cache | None = None, *, head: str | None = None) -> Tensor:
+        """Give the logits of a head, the default one if none is named: (B, T, vocab), or of the head's own shape."""
+        batch = as_batch(reading)
+        return self.answer(self.hidden(batch, cache), batch, head)
 
     def hidden(self, reading: Batch | Tensor, cache: Cache | None = None) -> Tensor:
         """Give the trunk's output (B, T, C), the last norm applied; with a cache, of the new tokens behind it."""
+        return self.read(reading, cache).hidden
+
+    def read(self, reading: Batch | Tensor, cache: Cache | None = None) -> Reading:
+        """Give the trunk's output with the terms that its layers add to a training loss."""
         batch = as_batch(reading)
         self._check_length(batch, cache)
         layout = plan_layout(batch, cache)
-        x = self.embedding(batch, layout)
-        for index, block in enumerate(self.blocks):
-            x = block(x, layout, None if cache is None else cache.layers[index])
+        x = self.embedding(batch.ids, layout)
+        for block in self.blocks:
+            x = block(x, layout)
         if cache is not None:
-            cache.advance(_count_tokens(batch))
-        return self.norm(x)
+            cache.advance(batch.counts())
+        return Reading(self.norm(x), tuple(layout.balances))
+
+    def answer(self, hidden: Tensor, reading: Batch | Tensor, head: str | None = None) -> Tensor:
+        """Apply a head to the trunk's output of a batch, the default one if none is named."""
+        if head is None:
+            head = next(iter(self.spec.heads))
+        if head not in self.spec.heads:
+            raise InputError("head", f"is {head[:80]!r}", f"choose one of {', '.join(self.spec.heads)}")
+        return self.heads[head](hidden, self.embedding.tokens.weight, as_batch(reading))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the default head: (..., C) to (..., vocab)."""
+        """Apply the default head, one over the vocabulary: (..., C) to (..., vocab)."""
         return next(iter(self.heads.values()))(hidden, self.embedding.tokens.weight)
 
     def new_cache(self, capacities: Sequence[int]) -> Cache:
-        """Make room for texts of at most so many tokens each."""
-        return Cache(len(self.blocks), capacities)
+        """Make room for texts of at most so many tokens each; ``InputError`` if a mixer sees later tokens."""
+        if self.spec.not_causal is not None:
+            problem = "sees later tokens, so the model cannot write token by token"
+            raise InputError(self.spec.not_causal, problem, "ask a causal model, or ask this one to score or classify")
+        return Cache(capacities)
 
     def step(self, reading: Batch | Tensor, cache: Cache) -> Tensor:
         """Read new (B, T) tokens behind the cached ones; give the (B, vocab) logits of each row's last real token.
 
-        Rows of unequal length are padded at their end, the padding marked by segment 0.
+        Rows of unequal length are padded at their end, the padding marked by segment 0. A source is given with the
+        first tokens, and kept.
         """
         batch = as_batch(reading)
         hidden = self.hidden(batch, cache)
         if batch.segments is None:
             return self.logits(hidden[:, -1])
-        last = torch.tensor(_count_tokens(batch), device=hidden.device) - 1
+        last = torch.tensor(batch.counts(), device=hidden.device) - 1
         return self.logits(hidden[torch.arange(len(last), device=hidden.device), last])
 
     def _check_length(self, batch: Batch, cache: Cache | None) -> None:
@@ -94,8 +124,7 @@ class LanguageModel(nn.Module):
             raise InputError("text", problem, "shorten it, or read it in windows")
 
 
-def _count_tokens(batch: Batch) -> list[int]:
-    """Count each row's tokens that are not padding."""
-    if batch.segments is None:
-        return [batch.ids.shape[1]] * batch.ids.shape[0]
-    return (batch.segments != 0).sum(1).tolist()
+def empty_model(spec: ModelSpec) -> LanguageModel:
+    """Build a model whose parameters have shapes but no numbers: nothing of their size is allocated."""
+    with torch.device("meta"):
+        return LanguageModel(spec)

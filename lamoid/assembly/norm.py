@@ -7,16 +7,27 @@ from torch import Tensor, nn
 from lamoid.assembly.bounds import positive
 
 
+class NoNormSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="none"):
+    """x as it is."""
+
+    def build(self, width: int) -> nn.Module:
+        return nn.Identity()
+
+    def parameters(self, width: int) -> int:
+        return 0
+
+
 class RMSNormSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="rms_norm"):
-    """x / sqrt(mean(x^2) + epsilon) * weight."""
+    """x / sqrt(mean(x^2) + epsilon) * weight, or * (1 + weight) with ``unit_offset``, as Gemma has it."""
 
     epsilon: float = 1e-6
+    unit_offset: bool = False
 
     def __post_init__(self) -> None:
         positive("rms_norm.epsilon", self.epsilon, high=1.0)
 
     def build(self, width: int) -> "RMSNorm":
-        return RMSNorm(width, self.epsilon)
+        return UnitRMSNorm(width, self.epsilon) if self.unit_offset else RMSNorm(width, self.epsilon)
 
     def parameters(self, width: int) -> int:
         return width
@@ -38,7 +49,7 @@ class LayerNormSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         return 2 * width if self.bias else width
 
 
-NormSpec = RMSNormSpec | LayerNormSpec
+NormSpec = RMSNormSpec | LayerNormSpec | NoNormSpec
 
 
 class RMSNorm(nn.Module):
@@ -55,6 +66,14 @@ class RMSNorm(nn.Module):
         wide = x.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
         return self.weight * wide.to(x.dtype)
+
+
+class UnitRMSNorm(RMSNorm):
+    """(..., C) to (..., C); the stored weight is the distance from 1, and all of it is computed in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = nn.functional.rms_norm(x.float(), self.weight.shape, 1.0 + self.weight.float(), self.epsilon)
+        return wide.to(x.dtype)
 
 
 class LayerNorm(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lamoid.assembly.families.family import Family
 from lamoid.assembly.families.table import family_of
-from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.model import LanguageModel, empty_model
+from lamoid.assembly.sharing import put_parameters
 from lamoid.assembly.spec import ModelSpec
 from lamoid.contained import is_there
 from lamoid.errors import InputError
@@ -115,15 +116,13 @@ def load_model(
     ``views`` is for measuring only: such parameters too are mapped, as views that are not contiguous, so that on the
     CPU and in the stored dtype a model needs no memory of its size. It is not to be trained.
     """
-    with torch.device("meta"):
-        model = LanguageModel(folder.spec)
+    model = empty_model(folder.spec)
     if dtype is None:
         for part in folder.names.parts.values():
             stored = folder.tensors[part.theirs].dtype
             dtype = stored if dtype is None else torch.promote_types(dtype, stored)
-    # assign: the parameters become these tensors; copying into meta tensors would lose them
     state = {name: folder.parameter(name, views=views).to(device, dtype) for name in folder.names.parts}
-    model.load_state_dict(state, assign=True)
+    put_parameters(model, state)
     return model
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lamoid.assembly.attention import attend
-from lamoid.assembly.layout import Layout
+from lamoid.assembly.layout import Sight
 from lamoid.assembly.linear import multiply
 
 
@@ -34,7 +34,7 @@ def test_one_query_sees_what_a_query_of_many_sees(groups: int, is_ragged: bool) 
     keys, values = torch.randn(3, groups, 9, 6), torch.randn(3, groups, 9, 6)
     visible = torch.arange(9) < torch.tensor([9, 1, 4])[:, None] if is_ragged else None
     mask = None if visible is None else visible[:, None, None]
-    ours = attend(queries, keys, values, Layout(torch.zeros(1, 1), 9, causal=False, visible=mask))
+    ours = attend(queries, keys, values, Sight(mask, causal=False))
     wide_keys, wide_values = keys.repeat_interleave(4 // groups, 1), values.repeat_interleave(4 // groups, 1)
     scores = queries @ wide_keys.mT / 6**0.5
     if mask is not None:

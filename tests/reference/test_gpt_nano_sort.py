@@ -56,7 +56,7 @@ def test_activations(sorter):
     model, wanted = sorter
     batch = Batch(wanted["idx"].long())
     layout = plan_layout(batch, None)
-    seen = {"tok_emb": model.embedding.tokens(batch.ids), "x": model.embedding(batch, layout)}
+    seen = {"tok_emb": model.embedding.tokens(batch.ids), "x": model.embedding(batch.ids, layout)}
     first = model.blocks[0]
     seen["ln1"] = first.norm_mixer(seen["x"])
     rows, tokens, width = seen["x"].shape
@@ -64,14 +64,14 @@ def test_activations(sorter):
     for name in ("query", "key", "value"):
         split = getattr(first.mixer, name)(seen["ln1"]).view(rows, tokens, heads, width // heads)
         seen[name[0]] = split.transpose(1, 2)
-    seen["yProj"] = first.mixer(seen["ln1"], layout, None)
+    seen["yProj"] = first.mixer(seen["ln1"], layout)
     seen["attnResid"] = seen["x"] + seen["yProj"]
     seen["ln2"] = first.norm_feedforward(seen["attnResid"])
     seen["fc"] = first.feedforward.up(seen["ln2"])
-    seen["mlp"] = first.feedforward(seen["ln2"])
+    seen["mlp"] = first.feedforward(seen["ln2"], layout)
     stream = seen["x"]
     for index, block in enumerate(model.blocks):
-        stream = seen[f"block{index}"] = block(stream, layout, None)
+        stream = seen[f"block{index}"] = block(stream, layout)
     seen["ln_f"] = model.hidden(batch)
     seen["lm_head"] = model(batch)
     seen["probs"] = model(batch).softmax(-1)

@@ -29,7 +29,7 @@ def spec(config: Mapping[str, Any], file: str) -> ModelSpec:
     parts = dict.fromkeys(("query", "key", "value", "output"), linear)
     mixer = AttentionSpec(heads=heads, kv_heads=heads, head_width=width // heads, position=NoPositionSpec(), **parts)
     activation = fields.choice("activation_function", ACTIVATIONS, "gelu_new")
-    block = BlockSpec(norm, mixer, norm, PlainSpec(fields.whole("n_inner", 4 * width), activation, linear, linear))
+    block = BlockSpec(mixer, PlainSpec(fields.whole("n_inner", 4 * width), activation, linear, linear), norm, norm)
     embedding = EmbeddingSpec(LearnedPositionSpec())
     head = NextTokenSpec(TiedSpec() if fields.flag("tie_word_embeddings", True) else DenseSpec())
     layers, vocab, context = (
