@@ -7,6 +7,9 @@ from lamoid.strict_json import parse_json
 
 MOST_ADDED_TOKENS = 100_000
 MOST_ITEMS = 16 * 10**6  # half a million merges, each a list of two texts, take almost 4 million
+MOST_PIECES = 2**19  # in a vocabulary that is converted; the largest of a known model has 262 145
+MOST_PIECE_BYTES = 512  # time grows with the square of a piece's length; Llama 3's longest has 128
+LARGEST_VOCABULARY = 16 * 2**20  # bytes; Gemma's .model has 4.7 million
 CURE = "make the tokenizer anew with `lamoid tokenizer`, or fetch the file again"
 
 

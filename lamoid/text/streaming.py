@@ -46,7 +46,7 @@ class TextStream:
         if piece is None:  # an id beyond the tokenizer's, of a model whose embedding was padded
             return ""
         if self._bytes is not None:
-            return self._bytes.decode(_byte_level(piece))
+            return self._bytes.decode(piece_bytes(piece))
         self._pending.append(token)
         return "" if BYTE_TOKEN.fullmatch(piece) else self._flush()
 
@@ -77,7 +77,7 @@ class TextStream:
         return tail[::-1]
 
 
-def _byte_level(piece: str) -> bytes:
+def piece_bytes(piece: str) -> bytes:
     """Give the bytes of a byte-level piece; one with foreign characters stands for itself, as in the library."""
     try:
         return bytes(_BYTES[character] for character in piece)
@@ -93,3 +93,4 @@ def _byte_table() -> dict[str, int]:
 
 
 _BYTES = _byte_table()
+BYTE_NAMES = tuple(sorted(_BYTES, key=_BYTES.__getitem__))

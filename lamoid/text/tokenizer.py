@@ -10,13 +10,12 @@ from typing import Any
 
 import tokenizers
 
-from lamoid.contained import is_there, read_inside, read_whole
 from lamoid.errors import InputError
 from lamoid.text.checking import check_tokenizer, parse_object
-from lamoid.text.gpt2 import gpt2_files
+from lamoid.text.reading import tokenizer_files
+from lamoid.text.roles import ENDS, MASKS, PADS, SEPARATORS, STARTS, PairPlan, affixes, named_tokens, sentinels
 from lamoid.text.streaming import TextStream, streaming_mode
 
-LARGEST_FILE = 128 * 2**20
 REMAKE = "make the tokenizer anew with `lamoid tokenizer`, or fetch the file again"
 
 
@@ -41,8 +40,9 @@ class Tokenizer:
     """Text to token ids and back; made of the bytes of a tokenizer.json and of the files beside it.
 
     ``start`` and ``end`` are the ids of the control tokens that open and close a document (``start`` falls back to
-    ``end``), ``controls`` all control ids, ``vocab`` the highest id plus one. ``adds_start`` tells whether a prompt
-    opens with the start token. Text never becomes a control token unless ``control=True`` asks for it.
+    ``end``), ``controls`` all control ids, ``vocab`` the highest id plus one. ``mask``, ``pad`` and ``separator`` are
+    ids too, None where there is none; ``sentinels`` those of T5's ``<extra_id_0>`` and on. ``adds_start`` tells whether
+    a prompt opens with the start token. Text never becomes a control token unless ``control=True`` asks for it.
     """
 
     def __init__(
@@ -59,41 +59,34 @@ class Tokenizer:
         check_tokenizer(self._document, self.name)
         config_name = str(Path(self.name).with_name("tokenizer_config.json"))
         self._config = parse_object(files.get("tokenizer_config.json", b"{}"), config_name)
-        self._named = _named_tokens(self._config, config_name)
+        self._named = named_tokens(self._config, config_name)
         self._library = self._load(literal=True)
         self.controls = frozenset(i for i, t in self._library.get_added_tokens_decoder().items() if t.special)
         self.vocab = max(self._library.get_vocab(with_added_tokens=True).values()) + 1
-        unknown = self._document["model"].get("unk_token")
-        unknown_id = None if unknown is None else self._library.token_to_id(unknown)
+        unknown, unknown_id = (self._document["model"].get(key) for key in ("unk_token", "unk_id"))
+        if isinstance(unknown, str):
+            unknown_id = self._library.token_to_id(unknown)
         # The id of the unknown token is what the model gives for a character that it lacks: never a forgery.
         self._forbidden = self.controls - {unknown_id}
-        self._prefix, self._suffix = self._affixes()
+        with library_guard(self.name, "encoding a text"):
+            self._prefix, self._suffix = affixes(self._library)
         self.start, self.end = self._ends(start, end)
+        self.mask, self.pad = self._role("mask_token", MASKS), self._role("pad_token", PADS)
+        self.separator = self._role("sep_token", SEPARATORS)
+        self.sentinels = sentinels(self._library.token_to_id, self.controls)
         self.adds_start = bool(self._prefix)
         self._alphabet = _closed_alphabet(self._document)
 
     @classmethod
     def read(cls, folder: Path | str, *, start: int | None = None, end: int | None = None) -> "Tokenizer":
-        """Read tokenizer.json (with tokenizer_config.json) or GPT-2's two files; ``folder`` may be the file itself.
+        """Read tokenizer.json, GPT-2's two files, a sentencepiece model, tiktoken's ranks or BERT's vocab.txt.
 
-        ``start`` and ``end`` override what the files say. Raise InputError for whatever cannot be used.
+        ``folder`` may be the file itself; tokenizer.json wins in a folder of several forms, and any other form is
+        turned into one (``files``). ``start`` and ``end`` override what the files say. Raise InputError for whatever
+        cannot be used.
         """
-        path = Path(folder)
-        place, main = (path, path / "tokenizer.json") if path.is_dir() else (path.parent, path)
-        if is_there(place, main.name):
-            # A file that the person names may lie anywhere; what is only found beside it must be the folder's own.
-            data = read_whole(main, limit=LARGEST_FILE) if main is path else _read_file(place, main.name)
-            files = {"tokenizer.json": data, "tokenizer_config.json": _CONFIG, **_read_beside(place)}
-            return cls(files, name=main, start=start, end=end)
-        for vocabulary, merges in _PAIRS if place is path else ():
-            if is_there(place, vocabulary) and is_there(place, merges):
-                made = gpt2_files(_read_file(place, vocabulary), _read_file(place, merges), place)
-                return cls({**made, **_read_beside(place)}, name=place / vocabulary, start=start, end=end)
-        raise InputError(
-            path,
-            "holds no tokenizer (neither tokenizer.json nor vocab.json with merges.txt)",
-            "name a folder or file that has one, or make one with `lamoid tokenizer`",
-        )
+        files, name = tokenizer_files(Path(folder))
+        return cls(files, name=name, start=start, end=end)
 
     def encode(self, text: str, *, control: bool = False) -> list[int]:
         """Give the ids of ``text`` alone, no start or end added; ``control=True`` reads control tokens in it."""
@@ -110,6 +103,13 @@ class Tokenizer:
                 raise InputError(self.name, "an empty prompt needs a start token and there is none", "give some text")
             return [self.start]
         return [*self._prefix, *self.encode(text), *self._suffix]
+
+    def pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
+        """Give the ids of two texts in the template's order, such as ``[CLS] a [SEP] b [SEP]``, and their types.
+
+        Without a template the ids of the second follow those of the first.
+        """
+        return self._pairing.fill((self.encode(first), self.encode(second)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ``ids``; control tokens are left out and broken UTF-8 becomes U+FFFD."""
@@ -131,6 +131,16 @@ class Tokenizer:
         text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def pieces(self) -> list[str | None]:
+        """Give each id's piece as the vocabulary writes it; None for an id without one."""
+        with library_guard(self.name, "reading the vocabulary"):
+            return [self._library.id_to_token(number) for number in range(self.vocab)]
+
+    @property
+    def byte_level(self) -> bool:
+        """Tell whether pieces are written in GPT-2's stand-ins for bytes."""
+        return self._mode == "bytes"
+
     def files(self) -> dict[str, bytes]:
         """Give the files to save, name to bytes; what was read comes back bit for bit."""
         return dict(self._files)
@@ -138,6 +148,11 @@ class Tokenizer:
     @cached_property
     def _mode(self) -> str:
         return streaming_mode(self._document.get("decoder"))
+
+    @cached_property
+    def _pairing(self) -> PairPlan:
+        with library_guard(self.name, "encoding a pair"):
+            return PairPlan.of(self._library)
 
     @cached_property
     def _parsing(self) -> tokenizers.Tokenizer:
@@ -221,17 +236,9 @@ class Tokenizer:
             spelled.extend(ids)
         return spelled
 
-    def _affixes(self) -> tuple[list[int], list[int]]:
-        """Give the ids that the template of tokenizer.json puts before and after a text.
-
-        ``add_bos_token`` of tokenizer_config.json says nothing here: transformers 5 ignores it beside a tokenizer.json.
-        """
-        with library_guard(self.name, "encoding a text"):
-            bare = self._library.encode("a", add_special_tokens=False).ids
-            full = self._library.encode("a", add_special_tokens=True).ids
-        places = (k for k in range(len(full) + 1) if full[k : k + len(bare)] == bare)
-        cut = next(places, 0) if bare else len(full)
-        return full[:cut], full[cut + len(bare) :]
+    def _role(self, role: str, names: tuple[str, ...]) -> int | None:
+        """Give the id that the settings name; that of a usual name where there are no settings."""
+        return self._named_id(role) if self._named else self._guess(names)
 
     def _named_id(self, role: str) -> int | None:
         return self._library.token_to_id(self._named[role]) if role in self._named else None
@@ -243,44 +250,16 @@ class Tokenizer:
             start = self._prefix[0]
         if end is None:
             end = self._named_id("eos_token")
+        if end is None and self._suffix:
+            end = self._suffix[-1]
         if not self._named:
-            start = self._guess(_STARTS) if start is None else start
-            end = self._guess(_ENDS) if end is None else end
+            start = self._guess(STARTS) if start is None else start
+            end = self._guess(ENDS) if end is None else end
         return (end if start is None else start), end
 
     def _guess(self, names: tuple[str, ...]) -> int | None:
         ids = (self._library.token_to_id(n) for n in names)
         return next((i for i in ids if i is not None and i in self.controls), None)
-
-
-def _read_file(folder: Path, name: str) -> bytes:
-    return read_inside(folder, name, limit=LARGEST_FILE)
-
-
-def _read_beside(folder: Path) -> dict[str, bytes]:
-    """Read the other files of a tokenizer, which are saved with every model that uses it."""
-    return {name: _read_file(folder, name) for name in _BESIDE if is_there(folder, name)}
-
-
-def _named_tokens(config: dict[str, Any], name: str) -> dict[str, str]:
-    """Give the control tokens that tokenizer_config.json names, role to token."""
-    named: dict[str, str] = {}
-    for role in _ROLES:
-        token = config.get(role)
-        content = token.get("content") if isinstance(token, dict) else token
-        if content is None or content == "":
-            continue
-        if not isinstance(content, str):
-            raise InputError(f"{name}: {role}", f"must be a text, not {str(content)[:80]}", "name the token as text")
-        named[role] = content
-    for field in ("additional_special_tokens", "extra_special_tokens"):
-        more = config.get(field) or ()
-        values = list(more.values()) if isinstance(more, dict) else more
-        for k, token in enumerate(values if isinstance(values, list) else ()):
-            content = token.get("content") if isinstance(token, dict) else token
-            if isinstance(content, str) and content:
-                named[f"{field}[{k}]"] = content
-    return named
 
 
 def _closed_alphabet(document: dict[str, Any]) -> frozenset[str] | None:
@@ -291,11 +270,3 @@ def _closed_alphabet(document: dict[str, Any]) -> frozenset[str] | None:
     if document.get("normalizer") is not None or '"ByteLevel"' in json.dumps(document.get("pre_tokenizer")):
         return None
     return frozenset(token for token in model["vocab"] if len(token) == 1)
-
-
-_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-_STARTS = ("<|begin_of_text|>", "<s>", "<bos>", "[CLS]", "<|endoftext|>")
-_ENDS = ("<|end_of_text|>", "</s>", "<eos>", "[SEP]", "<|endoftext|>")
-_CONFIG = b'{\n  "tokenizer_class": "PreTrainedTokenizerFast",\n  "clean_up_tokenization_spaces": false\n}\n'

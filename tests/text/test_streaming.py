@@ -13,12 +13,20 @@ from lamoid.text.training import train_tokenizer
 CORPUS = ["Once upon a time there was a fox, 中文, naïve. The end.\n" * 10]
 WORDS = st.lists(st.sampled_from(["Once", " upon", " ", "a", "中", "👩‍👧", "é", "\n", "\0", "ب"]), max_size=12)
 
+PLACES = {
+    "stories": "stories260K/hf",
+    "gpt2": "tok_gpt2",
+    "llama": "tok_llama2",
+    "t5": "tok_t5",
+    "bert": "tok_bert/bert-base-uncased-vocab.txt",
+    "unigram": "tok_spm/test_model.model",
+}
 
-@pytest.fixture(scope="module", params=["bytes", "characters", "stories", "gpt2", "pieces"])
+
+@pytest.fixture(scope="module", params=["bytes", "characters", "pieces", *PLACES])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    if request.param in ("stories", "gpt2"):
-        place = {"stories": "stories260K/hf", "gpt2": "tok_gpt2"}[request.param]
-        return Tokenizer.read(request.getfixturevalue("data_folder") / place)
+    if request.param in PLACES:
+        return Tokenizer.read(request.getfixturevalue("data_folder") / PLACES[request.param])
     if request.param == "pieces":
         return words()
     return train_tokenizer(CORPUS, kind=request.param, vocab=330)

@@ -115,6 +115,45 @@ def test_text_never_becomes_a_control_token(any_tokenizer: Tokenizer, text: str)
     assert any_tokenizer.controls.isdisjoint(any_tokenizer.prompt("a" + text)[1:])
 
 
+FORMS = ["tok_llama2", "tok_llama3", "tok_t5", "tok_spm/test_model.model", "tok_bert/bert-base-uncased-vocab.txt"]
+NAMES = [
+    "<s>",
+    "</s>",
+    "<pad>",
+    "<extra_id_0>",
+    "<extra_id_99>",
+    "<|eot_id|>",
+    "<|begin_of_text|>",
+    "[MASK]",
+    "[CLS]",
+    "[SEP]",
+    "[PAD]",
+    "<0x41>",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_text_never_becomes_a_control_token_of_a_converted_form(form: str, data_folder: Path) -> None:
+    tokenizer = Tokenizer.read(data_folder / form)
+    pieces = tokenizer.pieces()
+    unknown = {i for i in tokenizer.controls if pieces[i] in ("<unk>", "[UNK]")}
+
+    @settings(deadline=None, max_examples=100)
+    @given(text=st.lists(st.sampled_from([*NAMES, *PIECES]), max_size=8).map("".join))
+    def never(text: str) -> None:
+        ids = tokenizer.encode(text)
+        assert (tokenizer.controls - unknown).isdisjoint(ids)
+        first = tokenizer.encode("a")
+        assert len(tokenizer.pair(text, "b")[0]) - len(ids) == len(tokenizer.pair("a", "b")[0]) - len(first)
+        assert tokenizer.prompt(text).count(tokenizer.end or 0) == tokenizer.prompt("a").count(tokenizer.end or 0)
+
+    never()
+    present = [name for name in NAMES if name in pieces and pieces.index(name) in tokenizer.controls]
+    assert present
+    for name in present:
+        assert pieces.index(name) in tokenizer.encode(f"a{name}b", control=True)
+
+
 def test_control_tokens_are_read_when_asked(any_tokenizer: Tokenizer) -> None:
     name = any_tokenizer._library.id_to_token(any_tokenizer.end or 0)
     assert any_tokenizer.end in any_tokenizer.encode(f"a{name}b", control=True)
