@@ -73,10 +73,13 @@ AttentionPositionSpec = RotarySpec | RelativeSpec | AlibiSpec | NoPositionSpec
 
 
 class HeadsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What both attentions say: ``heads`` queries of ``head_width`` read ``kv_heads`` keys, heads / kv_heads to each."""
+    """What both attentions say: ``heads`` queries read ``kv_heads`` keys and values, each head of ``head_width``.
+
+    ``kv_heads`` 0 is read as ``heads``.
+    """
 
     heads: int
-    kv_heads: int
+    kv_heads: int = 0
     head_width: int
     query_key_norm: QueryKeyNormSpec = NoQueryKeyNormSpec()
     scale: ScaleSpec = RootScaleSpec()
@@ -88,7 +91,9 @@ class HeadsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def __post_init__(self) -> None:
         whole("attention.heads", self.heads, 1, MOST_WIDTH)
-        whole("attention.kv_heads", self.kv_heads, 1, MOST_WIDTH)
+        whole("attention.kv_heads", self.kv_heads, 0, MOST_WIDTH)
+        if not self.kv_heads:
+            msgspec.structs.force_setattr(self, "kv_heads", self.heads)
         whole("attention.head_width", self.head_width, 1, MOST_WIDTH)
         whole("attention.heads x head_width", self.heads * self.head_width, 1, MOST_WIDTH)
         if self.heads % self.kv_heads:
@@ -123,6 +128,10 @@ class HeadsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def cache_numbers(self, scope: Scope) -> int:
         """Count the numbers kept for one token."""
         return 2 * self.shared
+
+    def state_numbers(self, scope: Scope) -> int:
+        """Count the numbers kept for one text, however long."""
+        return 0
 
     def flops_of_products(self, scope: Scope) -> int:
         """Count the operations of the four linear maps for one token."""
@@ -160,10 +169,8 @@ class AttentionSpec(
     def flops(self, scope: Scope, context: int) -> int:
         """Count the operations for one token, averaged over a text of ``context`` tokens."""
         seen = context if isinstance(self.reach, EverywhereSpec) else min(context, self.reach.tokens)
-        if isinstance(self.sees, BidirectionalSpec):
-            pairs = context if seen == context else min(context, 2 * seen - 1)
-        else:
-            pairs = seen - (seen * (seen - 1)) / (2 * context)
+        behind = seen - seen * (seen - 1) / (2 * context)
+        pairs = 2 * behind - 1 if isinstance(self.sees, BidirectionalSpec) else behind
         return self.flops_of_products(scope) + round(4 * self.inner * pairs)
 
 
@@ -176,8 +183,8 @@ class CrossAttentionSpec(
 
     @property
     def is_causal(self) -> bool:
-        """Can it read token by token?"""
-        return True
+        """Can it read token by token where the memory is made of the same text? A source is there as a whole."""
+        return isinstance(self.sees, CausalSpec)
 
     def build(self, scope: Scope) -> "CrossAttention":
         return CrossAttention(self, scope)
@@ -187,7 +194,8 @@ class CrossAttentionSpec(
 
     def flops(self, scope: Scope, context: int) -> int:
         """Count the operations for one token beside a memory of ``context`` tokens."""
-        return self.flops_of_products(scope) + 4 * self.inner * context
+        pairs = context if isinstance(self.sees, BidirectionalSpec) else (context + 1) / 2
+        return self.flops_of_products(scope) + round(4 * self.inner * pairs)
 
 
 class Projections(nn.Module):
@@ -236,6 +244,7 @@ class Attention(Projections):
     def __init__(self, spec: AttentionSpec, scope: Scope) -> None:
         super().__init__(spec, scope)
         self.spec = spec
+        self.mark = f"{spec.position} {spec.head_width}"
         if isinstance(spec.position, RelativeSpec):
             self.position = spec.position.build(spec.heads)
 
@@ -243,21 +252,20 @@ class Attention(Projections):
         spec = self.spec
         queries, (keys, values) = self.queries(x), self.keys_values(x)
         if isinstance(spec.position, RotarySpec):
-            cosines, sines = layout.rotation(spec.position, spec.head_width, queries.dtype)
+            cosines, sines = layout.rotation(spec.position, spec.head_width, queries.dtype, self.mark)
             queries, keys = rotate(queries, cosines, sines), rotate(keys, cosines, sines)
         if layout.cache is not None:
             keys, values = layout.cache.key_values(self).extend(keys, values)
-        sight = layout.sight(spec.sees, spec.reach)
-        bias = self._bias(layout, queries.dtype)
-        if bias is not None:
-            sight = Sight(_joined(bias, sight, layout), causal=False)
+        sight = self._sight(layout, queries.dtype)
         return self.answer(attend(queries, keys, values, sight, factor=self.factor, limit=self.limit))
 
-    def _bias(self, layout: Layout, dtype: torch.dtype) -> Tensor | None:
+    def _sight(self, layout: Layout, dtype: torch.dtype) -> Sight:
         spec = self.spec
         if isinstance(spec.position, RelativeSpec):
-            return relative_bias(spec.position, self.position, layout, spec.sees)
-        return alibi_bias(spec.heads, layout, dtype) if isinstance(spec.position, AlibiSpec) else None
+            return Sight(relative_bias(spec.position, self.position, layout, spec.sees, spec.reach), causal=False)
+        if isinstance(spec.position, AlibiSpec):
+            return Sight(alibi_bias(spec.heads, layout, dtype, spec.sees, spec.reach), causal=False)
+        return layout.sight(spec.sees, spec.reach)
 
 
 class CrossAttention(Projections):
@@ -341,13 +349,6 @@ def _attend_capped(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, 
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     shares = scores.float().softmax(-1).to(values.dtype).view(rows, groups, heads // groups, tokens, places)
     return torch.matmul(shares, values[:, :, None]).view(rows, heads, tokens, width)
-
-
-def _joined(bias: Tensor, sight: Sight, layout: Layout) -> Tensor:
-    """Put minus infinity where nothing is seen, into a bias (B or 1, H, T, S)."""
-    if sight.mask is not None:
-        return bias.masked_fill(~sight.mask, -math.inf)
-    return bias.masked_fill((layout.distances() > 0)[:, None], -math.inf) if sight.causal else bias
 
 
 def _present(memory: Tensor | None) -> Tensor:

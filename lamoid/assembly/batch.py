@@ -36,7 +36,7 @@ class Batch:
         )
 
     def stream(self, name: str) -> Tensor:
-        """Give the ids of a stream: ``ids``, ``types`` or one of the further ones; ``InputError`` if it is not there."""
+        """Give the ids of a stream, ``ids``, ``types`` or a further one; ``InputError`` if it is not there."""
         found = {"ids": self.ids, "types": self.types}.get(name, self.streams.get(name))
         if found is None:
             raise InputError(f"batch.streams.{name}", "is not in the batch", "give the stream that the model reads")

@@ -9,7 +9,7 @@ from torch import Tensor
 from lamoid.assembly.bounds import MOST_CONTEXT, whole
 from lamoid.assembly.layout import Layout
 from lamoid.assembly.linear import Table
-from lamoid.assembly.sight import BidirectionalSpec, SeesSpec
+from lamoid.assembly.sight import CausalSpec, ReachSpec, SeesSpec, WindowSpec
 from lamoid.errors import InputError
 
 
@@ -41,27 +41,42 @@ class AlibiSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     """Scores fall with the distance, by a slope of each head (Press et al., 2022)."""
 
 
-def relative_bias(spec: RelativeSpec, table: Table, layout: Layout, sees: SeesSpec) -> Tensor:
-    """Give (B or 1, H, T, S): the table's number of each pair's bucket. Pairs are sorted into buckets once a pass."""
-    is_two_way = isinstance(sees, BidirectionalSpec)
-    key = (spec, is_two_way)
+def relative_bias(spec: RelativeSpec, table: Table, layout: Layout, sees: SeesSpec, reach: ReachSpec) -> Tensor:
+    """Give (B or 1, H, T, S): the table's number of each pair's bucket, minus infinity where nothing is seen.
+
+    Pairs are sorted into buckets once a pass, and layers that share a table share its bias too.
+    """
+    key = ("buckets", spec.buckets, spec.distance, not isinstance(sees, CausalSpec))
     if key not in layout.found:
-        layout.found[key] = _buckets(spec, layout.distances(), is_two_way=is_two_way)
-    # Layers that share a table share its bias too.
-    mark = ("bias", key, id(table.weight))
+        layout.found[key] = _buckets(spec, layout.distances(), is_two_way=key[-1])
+    mark = ("bias", id(table.weight), key, *_eyes(sees, reach))
     if mark not in layout.found:
-        layout.found[mark] = table(layout.found[key]).permute(0, 3, 1, 2)
+        bias = table(layout.found[key]).permute(0, 3, 1, 2)
+        layout.found[mark] = _masked(bias, layout, sees, reach)
     return layout.found[mark]
 
 
-def alibi_bias(heads: int, layout: Layout, dtype: torch.dtype) -> Tensor:
-    """Give (B or 1, H, T, S): minus slope x distance."""
-    key = ("alibi", heads, dtype)
-    if key not in layout.found:
+def alibi_bias(heads: int, layout: Layout, dtype: torch.dtype, sees: SeesSpec, reach: ReachSpec) -> Tensor:
+    """Give (B or 1, H, T, S): minus slope x distance, minus infinity where nothing is seen."""
+    mark = ("alibi", heads, dtype, *_eyes(sees, reach))
+    if mark not in layout.found:
         distances = layout.distances().abs().float()
         slopes = torch.tensor(alibi_slopes(heads), device=distances.device)
-        layout.found[key] = (-slopes[:, None, None] * distances[:, None]).to(dtype)
-    return layout.found[key]
+        bias = (-slopes[:, None, None] * distances[:, None]).to(dtype)
+        layout.found[mark] = _masked(bias, layout, sees, reach)
+    return layout.found[mark]
+
+
+def _eyes(sees: SeesSpec, reach: ReachSpec) -> tuple[type, int]:
+    """Tell layers that see differently apart in a way that the compiler can look up."""
+    return type(sees), reach.tokens if isinstance(reach, WindowSpec) else 0
+
+
+def _masked(bias: Tensor, layout: Layout, sees: SeesSpec, reach: ReachSpec) -> Tensor:
+    sight = layout.sight(sees, reach)
+    if sight.mask is not None:
+        return bias.masked_fill(~sight.mask, -math.inf)
+    return bias.masked_fill((layout.distances() > 0)[:, None], -math.inf) if sight.causal else bias
 
 
 def alibi_slopes(heads: int) -> list[float]:

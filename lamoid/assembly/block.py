@@ -6,10 +6,12 @@ import msgspec
 from torch import Tensor, nn
 
 from lamoid.assembly.attention import AttentionSpec, CrossAttentionSpec
+from lamoid.assembly.convolution import ConvolutionSpec
 from lamoid.assembly.experts import ExpertsSpec
 from lamoid.assembly.feedforward import GatedSpec, NoFeedForwardSpec, PlainSpec
 from lamoid.assembly.layout import Layout
 from lamoid.assembly.norm import NormSpec, RMSNormSpec
+from lamoid.assembly.recurrence import GRUSpec, LSTMSpec, RNNSpec
 from lamoid.assembly.scope import Scope
 from lamoid.errors import InputError
 
@@ -29,6 +31,9 @@ class NoMixerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         return 0
 
     def cache_numbers(self, scope: Scope) -> int:
+        return 0
+
+    def state_numbers(self, scope: Scope) -> int:
         return 0
 
 
@@ -55,7 +60,7 @@ class SandwichSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     after_feedforward: NormSpec = RMSNormSpec()
 
 
-MixerSpec = AttentionSpec | CrossAttentionSpec | NoMixerSpec
+MixerSpec = AttentionSpec | CrossAttentionSpec | LSTMSpec | GRUSpec | RNNSpec | ConvolutionSpec | NoMixerSpec
 FeedForwardSpec = PlainSpec | GatedSpec | ExpertsSpec | NoFeedForwardSpec
 OrderSpec = PreSpec | PostSpec | OutputSpec | ParallelOrderSpec | SandwichSpec
 
@@ -63,8 +68,8 @@ OrderSpec = PreSpec | PostSpec | OutputSpec | ParallelOrderSpec | SandwichSpec
 class BlockSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="block"):
     """A mixer, then a feed-forward; what is "none" is left out, its norms too."""
 
-    mixer: MixerSpec
-    feedforward: FeedForwardSpec
+    mixer: MixerSpec = NoMixerSpec()
+    feedforward: FeedForwardSpec = NoFeedForwardSpec()
     norm_mixer: NormSpec = RMSNormSpec()
     norm_feedforward: NormSpec = RMSNormSpec()
     order: OrderSpec = PreSpec()
@@ -100,6 +105,10 @@ class BlockSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     def cache_numbers(self, scope: Scope) -> int:
         """Count the numbers kept for one token."""
         return self.mixer.cache_numbers(scope)
+
+    def state_numbers(self, scope: Scope) -> int:
+        """Count the numbers kept for one text, however long."""
+        return self.mixer.state_numbers(scope)
 
 
 class Block(nn.Module):
@@ -146,8 +155,9 @@ def _output(x: Tensor, part: nn.Module, norm: nn.Module, after: nn.Module | None
     return x + norm(part(x, layout))
 
 
-def _sandwich(x: Tensor, part: nn.Module, norm: nn.Module, after: nn.Module, layout: Layout) -> Tensor:
-    return x + after(part(norm(x), layout))
+def _sandwich(x: Tensor, part: nn.Module, norm: nn.Module, after: nn.Module | None, layout: Layout) -> Tensor:
+    answer = part(norm(x), layout)
+    return x + (answer if after is None else after(answer))
 
 
 _ORDERS: dict[type, Add] = {

@@ -88,8 +88,8 @@ class Embedding(nn.Module):
         self.positions = Table(rows, inner) if rows else None
         self.types = Table(spec.types.count, inner) if isinstance(spec.types, TypesSpec) else None
         self.norm = spec.norm.build(inner)
-        is_factored = isinstance(spec.table, FactoredTableSpec)
-        self.widen = spec.table.linear.build(inner, scope.width) if is_factored else None
+        table = spec.table
+        self.widen = table.linear.build(inner, scope.width) if isinstance(table, FactoredTableSpec) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         spec, x = self.spec, self.tokens(ids)

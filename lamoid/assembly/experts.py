@@ -14,7 +14,8 @@ class ExpertsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """``chosen`` of the ``experts`` read each token, weighed by the router's softmax, beside a ``shared`` one.
 
     With ``normalised`` the weights of the chosen sum to 1. ``balance`` weighs the term that keeps experts equally busy:
-    experts x sum over them of (share of choices x mean probability), Fedus et al., 2021, equation 4.
+    experts x sum over them of (share of tokens that chose it x mean probability), Fedus et al., 2021, equation 4, over
+    the tokens that are not padding; ``chosen`` where the experts are equally busy.
     """
 
     experts: tuple[PlainSpec | GatedSpec, ...]
@@ -60,23 +61,30 @@ class Experts(nn.Module):
             weights = weights / weights.sum(-1, keepdim=True)
         if self.training and self.spec.balance:
             layout.balances.append(self._balance(odds, chosen, layout))
-        mixed = self._mix(flat, weights.to(x.dtype), chosen, layout).view(x.shape)
+        mixed = self._mix(flat, weights, chosen, layout).view(x.shape)
         return mixed if self.shared is None else mixed + self.shared(x, layout)
 
     def _mix(self, flat: Tensor, weights: Tensor, chosen: Tensor, layout: Layout) -> Tensor:
-        """Let each expert read its own tokens only, (N, C) to (N, C)."""
-        mixed = torch.zeros_like(flat)
-        for index, expert in enumerate(self.experts):
-            token, place = torch.where(chosen == index)
-            if len(token):
-                answer = expert(flat[token], layout) * weights[token, place, None]
-                mixed.index_add_(0, token, answer.to(mixed.dtype))
-        return mixed
+        """Let each expert read its own tokens only, (N, C) to (N, C): choices are sorted by expert, then cut."""
+        choices = chosen.flatten()
+        order = choices.argsort(stable=True)
+        counts = torch.bincount(choices, minlength=len(self.experts)).tolist()
+        tokens = order // self.spec.chosen
+        parts = flat[tokens].split(counts)
+        # An expert without a token is left out, but while training: it then has gradients of 0, as if it were there.
+        answers = [
+            expert(part, layout)
+            for expert, part in zip(self.experts, parts, strict=True)
+            if len(part) or torch.is_grad_enabled()
+        ]
+        weighed = torch.cat(answers) * weights.flatten()[order, None]
+        return torch.zeros_like(flat).index_add_(0, tokens, weighed.to(flat.dtype))
 
     def _balance(self, odds: Tensor, chosen: Tensor, layout: Layout) -> Balance:
         """Give the balancing term over the tokens that are not padding."""
-        real = torch.ones_like(odds[:, 0]) if layout.documents is None else (layout.documents != 0).flatten().float()
+        documents = layout.documents
+        real = torch.ones_like(odds[:, 0]) if documents is None else (documents != 0).flatten().float()
         count = real.sum().clamp(min=1)
-        picked = nn.functional.one_hot(chosen, odds.shape[-1]).sum(1) * real[:, None]
-        share, mean = picked.sum(0) / (count * self.spec.chosen), (odds * real[:, None]).sum(0) / count
-        return Balance(len(self.experts) * (share * mean).sum(), count, self.spec.balance)
+        picked = odds.new_zeros(odds.shape[-1]).index_add(0, chosen.flatten(), real.repeat_interleave(self.spec.chosen))
+        mean = (odds * real[:, None]).sum(0) / count
+        return Balance(len(self.experts) * (picked / count * mean).sum(), count, self.spec.balance)

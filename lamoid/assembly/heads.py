@@ -85,9 +85,8 @@ class NextTokenSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
     def flops(self, scope: Scope) -> int:
         inner = self.transform.width_out(scope.width)
-        is_tied = isinstance(self.linear, TiedSpec)
-        last = 2 * inner * scope.vocab if is_tied else self.linear.flops(inner, scope.vocab)
-        return last + self.transform.flops(scope.width)
+        linear = DenseSpec() if isinstance(self.linear, TiedSpec) else self.linear
+        return linear.flops(inner, scope.vocab) + self.transform.flops(scope.width)
 
 
 class Transform(nn.Module):
@@ -114,10 +113,12 @@ class NextToken(nn.Module):
     def __init__(self, spec: NextTokenSpec, scope: Scope) -> None:
         super().__init__()
         self.transform = build_transform(spec.transform, scope.width)
-        is_tied = isinstance(spec.linear, TiedSpec)
-        self.linear = None if is_tied else spec.linear.build(spec.transform.width_out(scope.width), scope.vocab)
-        has_bias = is_tied and spec.linear.bias
-        self.bias = nn.Parameter(torch.empty(scope.vocab)) if has_bias else None
+        if isinstance(spec.linear, TiedSpec):
+            self.linear = None
+            self.bias = nn.Parameter(torch.empty(scope.vocab)) if spec.linear.bias else None
+        else:
+            self.linear = spec.linear.build(spec.transform.width_out(scope.width), scope.vocab)
+            self.bias = None
         self.limit = spec.cap.limit if isinstance(spec.cap, SoftCapSpec) else None
         self.scale = spec.scale
 

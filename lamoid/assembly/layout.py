@@ -18,6 +18,7 @@ from lamoid.assembly.sight import (
     SeesSpec,
     WindowSpec,
 )
+from lamoid.errors import InputError
 
 
 class Sight(NamedTuple):
@@ -31,7 +32,7 @@ class Sight(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """A term that a layer adds to the loss: ``weight`` x ``value``, a mean over ``tokens``; not additive over batches."""
+    """A term that a layer adds to the loss, ``weight`` x ``value``, over ``tokens``; not additive over batches."""
 
     value: Tensor
     tokens: Tensor
@@ -72,16 +73,19 @@ class Layout:
         """Give the same layout with something for cross-attention to read."""
         return replace(self, memory=memory, facing=facing)
 
-    def rotation(self, spec: RotarySpec, head_width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Give cosines and sines (B or 1, 1, T, D / 2), computed once for all layers of the same spec."""
-        key = (spec, head_width, dtype)
+    def rotation(self, spec: RotarySpec, head_width: int, dtype: torch.dtype, mark: str) -> tuple[Tensor, Tensor]:
+        """Give cosines and sines (B or 1, 1, T, D / 2), computed once for all layers of the same spec.
+
+        ``mark`` is the same for equal specs and widths: the compiler cannot look a spec up, but a word.
+        """
+        key = (mark, dtype)
         if key not in self.found:
             self.found[key] = rotation(spec, head_width, self.positions, self.length, dtype)
         return self.found[key]
 
     def sight(self, sees: SeesSpec, reach: ReachSpec) -> Sight:
         """Give who sees whom, computed once for all layers that see alike."""
-        key = (sees, reach)
+        key = ("sight", type(sees), reach.tokens if isinstance(reach, WindowSpec) else 0)
         if key not in self.found:
             self.found[key] = self._sight(sees, reach)
         return self.found[key]
@@ -116,22 +120,34 @@ class Layout:
 
     def _prefix(self) -> Tensor:
         """Mark the keys that belong to a prefix, (B, 1, S); those already cached are seen as the past anyway."""
+        if self.cache is not None and max(self.cache.lengths):
+            return self._late_prefix()
         marks = self.batch.stream("prefix") != 0
         if self.segments is None and self.batch.segments is not None:
             marks = marks & (self.batch.segments != 0)
-        if self.cache is None or not max(self.cache.lengths):
-            return marks[:, None]
-        return torch.zeros(len(marks), 1, self.keys, dtype=torch.bool, device=marks.device)
+        return marks[:, None]
+
+    def _late_prefix(self) -> Tensor:
+        """Mark nothing: what is cached has not seen the new tokens, so a prefix must be read at once."""
+        marks = self.batch.streams.get("prefix")
+        if marks is not None and bool(marks.any()):
+            cure = "give the whole prefix with the first tokens"
+            raise InputError("batch.streams.prefix", "marks tokens behind those that are already cached", cure)
+        return torch.zeros(1, 1, self.keys, dtype=torch.bool, device=self.places.device)
 
     def facing_sight(self, sees: SeesSpec) -> Sight:
         """Give what is seen of the memory; documents of equal number see each other if it was laid out apart."""
         if self.facing is None:
             return self.sight(sees, EverywhereSpec())
-        theirs = self.facing.documents
-        if theirs is None and self.segments is None:
+        if self.facing.documents is None and self.segments is None:
             return Sight(None, causal=False)
+        if "faced" not in self.facing.found:
+            self.facing.found["faced"] = self._faced(self.facing.batch)
+        return self.facing.found["faced"]
+
+    def _faced(self, source: Batch) -> Sight:
         ours = torch.ones_like(self.batch.ids) if self.segments is None else self.segments
-        theirs = torch.ones_like(self.facing.batch.ids) if theirs is None else theirs
+        theirs = torch.ones_like(source.ids) if source.segments is None else source.segments
         # Padding sees everything, for a row of a softmax over nothing would be NaN.
         mask = (ours[:, :, None] == theirs[:, None, :]) | (ours == 0)[:, :, None]
         return Sight(mask[:, None], causal=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lamoid.assembly.batch import Batch, as_batch
 from lamoid.assembly.cache import Cache
+from lamoid.assembly.heads import NextTokenSpec
 from lamoid.assembly.layout import Balance, plan_layout
 from lamoid.assembly.position import LearnedPositionSpec
 from lamoid.assembly.sharing import share
@@ -94,10 +95,8 @@ class LanguageModel(nn.Module):
         return next(iter(self.heads.values()))(hidden, self.embedding.tokens.weight)
 
     def new_cache(self, capacities: Sequence[int]) -> Cache:
-        """Make room for texts of at most so many tokens each; ``InputError`` if a mixer sees later tokens."""
-        if self.spec.not_causal is not None:
-            problem = "sees later tokens, so the model cannot write token by token"
-            raise InputError(self.spec.not_causal, problem, "ask a causal model, or ask this one to score or classify")
+        """Make room for texts of at most so many tokens each; ``InputError`` for a model that writes none."""
+        check_writes(self.spec)
         return Cache(capacities)
 
     def step(self, reading: Batch | Tensor, cache: Cache) -> Tensor:
@@ -122,6 +121,19 @@ class LanguageModel(nn.Module):
         if isinstance(self.spec.embedding.positions, LearnedPositionSpec) and length > self.spec.context:
             problem = f"has {length} tokens, the model's context is {self.spec.context}"
             raise InputError("text", problem, "shorten it, or read it in windows")
+
+
+def check_writes(spec: ModelSpec) -> None:
+    """Raise ``InputError`` unless a model of ``spec`` can write a text token by token."""
+    if spec.not_causal is not None:
+        problem = "sees later tokens, so the model cannot write token by token"
+        raise InputError(spec.not_causal, problem, "ask a causal model, or ask this one what its heads answer")
+    name, head = next(iter(spec.heads.items()))
+    if not isinstance(head, NextTokenSpec):
+        problem = "is the default head and does not say which token comes next"
+        raise InputError(
+            f"heads.{name}", problem, "ask a model with a head over the vocabulary, or ask this one its own"
+        )
 
 
 def empty_model(spec: ModelSpec) -> LanguageModel:

@@ -1,5 +1,7 @@
 """Normalisation of the last dimension: RMSNorm (Zhang and Sennrich, 2019) and LayerNorm (Ba et al., 2016)."""
 
+from typing import Any
+
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -62,10 +64,35 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32 == self.weight.dtype:
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                return _Normalise.apply(x, self.weight, self.epsilon)
             return nn.functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
         wide = x.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
         return self.weight * wide.to(x.dtype)
+
+
+class _Normalise(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + epsilon) * weight with its gradient written out.
+
+    torch has no kernel for it on a CPU: step by step, with the steps' gradients, it takes 2 to 4 times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        mean = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
+        scale = torch.rsqrt(mean + epsilon)
+        normed = x * scale
+        ctx.save_for_backward(normed, weight, scale)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,), (normed, weight, scale) = grad_outputs, ctx.saved_tensors
+        product = gradient * normed
+        mean = torch.matmul(product, weight).div_(len(weight)).unsqueeze(-1)
+        inner = torch.addcmul(gradient * weight, normed, mean, value=-1).mul_(scale)
+        return inner, product.flatten(0, -2).sum(0), None
 
 
 class UnitRMSNorm(RMSNorm):

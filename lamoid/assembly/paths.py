@@ -27,7 +27,12 @@ def walk(part: Spec, path: str = "") -> Iterator[tuple[str, Spec]]:
         if isinstance(found, msgspec.Struct):
             yield place, found
         inside = [(join(place, name), value) for name, value in children(found)]
-        waiting.extend(reversed([pair for pair in inside if isinstance(pair[1], msgspec.Struct | tuple | Mapping)]))
+        waiting.extend(reversed([pair for pair in inside if is_composite(pair[1])]))
+
+
+def is_composite(value: Spec) -> bool:
+    """Can anything stand in it?"""
+    return isinstance(value, msgspec.Struct | tuple | Mapping)
 
 
 def part_at(part: Spec, path: str) -> Spec:

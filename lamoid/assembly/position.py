@@ -4,6 +4,7 @@ Rotary follows Hugging Face's half-split convention: dimension d is paired with 
 """
 
 import math
+from typing import Any
 
 import msgspec
 import torch
@@ -195,8 +196,32 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     turned = 2 * cosines.shape[-1]
     if turned < x.shape[-1]:
         return torch.cat((rotate(x[..., :turned], cosines, sines), x[..., turned:]), dim=-1)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
+    if x.shape[-2] == 1 or torch.compiler.is_compiling():
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
+    return _Turn.apply(x, cosines, sines)
+
+
+class _Turn(torch.autograd.Function):
+    """The turn in three passes over the numbers; its gradient is the turn by the opposite angle."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return _turn(x, cosines, sines)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        cosines, sines = ctx.saved_tensors
+        return _turn(grad_outputs[0], cosines, -sines), None, None
+
+
+def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    half = cosines.shape[-1]
+    turned = (x.unflatten(-1, (2, half)) * cosines.unsqueeze(-2)).flatten(-2)
+    turned[..., :half].addcmul_(x[..., half:], sines, value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sines)
+    return turned
 
 
 def _dynamic(base: float, scaling: DynamicScalingSpec, exponents: Tensor, width: int, length: int | Tensor) -> Tensor:

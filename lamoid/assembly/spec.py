@@ -1,6 +1,5 @@
 """The description of a whole model, and its two written forms: JSON beside the weights, TOML by hand."""
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,19 +7,22 @@ from typing import Any
 import msgspec
 import tomli_w
 
+from lamoid.assembly.attention import CrossAttentionSpec
 from lamoid.assembly.block import BlockSpec
 from lamoid.assembly.bounds import MOST_CONTEXT, MOST_DEPTH, MOST_LAYERS, MOST_VOCAB, MOST_WIDTH, whole
 from lamoid.assembly.embedding import EmbeddingSpec
 from lamoid.assembly.heads import NextTokenSpec, TiedSpec
-from lamoid.assembly.norm import NormSpec
-from lamoid.assembly.paths import join, walk
+from lamoid.assembly.norm import NormSpec, RMSNormSpec
+from lamoid.assembly.paths import children, is_composite, join, part_at, walk
 from lamoid.assembly.scope import Scope
 from lamoid.assembly.sharing import ShareSpec
-from lamoid.assembly.task_heads import TaskHeadSpec
+from lamoid.assembly.task_heads import TaskHeadSpec, TextAnswerSpec
 from lamoid.assembly.wiring import SOURCE, CrossSpec, NodeSpec, StackSpec, check_names, in_series, series_scopes
+from lamoid.assembly.written import read_written
+from lamoid.assembly.written_file import parse_spec_json, read_tree
 from lamoid.errors import InputError
 
-MOST_BYTES = 16 * 2**20
+MOST_PARTS = 300_000
 HeadSpec = NextTokenSpec | TaskHeadSpec
 
 
@@ -34,10 +36,10 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
     vocab: int
     context: int
-    embedding: EmbeddingSpec
-    blocks: tuple[NodeSpec, ...]
-    norm: NormSpec
-    heads: dict[str, HeadSpec]
+    embedding: EmbeddingSpec = EmbeddingSpec()
+    blocks: tuple[NodeSpec, ...] = ()
+    norm: NormSpec = RMSNormSpec()
+    heads: dict[str, HeadSpec] = msgspec.field(default_factory=dict)
     sharing: tuple[ShareSpec, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,15 +85,23 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def flops(self, context: int | None = None) -> int:
         """Count the operations of a forward pass for one token, averaged over a text of ``context`` tokens.
 
-        A source counts as long as the text. Of the heads it is the default one.
+        A source counts as long as the text. Of the heads it is the default one, which answers each token or once.
         """
         length = self.context if context is None else context
-        ends = next(iter(self.heads.values())).flops(self.trunk) + self.embedding.flops(self.scope)
+        head = next(iter(self.heads.values()))
+        answer = head.flops(self.trunk)
+        if isinstance(head, TextAnswerSpec):
+            answer = round(answer / length)
+        ends = self.embedding.flops(self.scope) + answer
         return ends + sum(block.flops(at, length) for block, at in in_series(self.blocks, self.scope))
 
     def cache_numbers(self) -> int:
-        """Count the numbers that a cache keeps for one token."""
+        """Count the numbers that a cache keeps for one token; cross-attention to a source keeps them of its tokens."""
         return sum(block.cache_numbers(at) for block, at in in_series(self.blocks, self.scope))
+
+    def state_numbers(self) -> int:
+        """Count the numbers that a cache keeps for one text, however long: what recurrences and filters remember."""
+        return sum(block.state_numbers(at) for block, at in in_series(self.blocks, self.scope))
 
     @property
     def reads_source(self) -> bool:
@@ -101,8 +111,10 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def not_causal(self) -> str | None:
         """The path of the first mixer that sees later tokens, so that no text can be written token by token."""
-        mixers = ((path, block.mixer) for path, block in own_blocks(self.blocks, "blocks"))
-        return next((f"{path}.mixer" for path, mixer in mixers if not mixer.is_causal), None)
+        for path, block in own_blocks(self.blocks, "blocks"):
+            if not block.mixer.is_causal and not _faces_source(self, path, block):
+                return f"{path}.mixer"
+        return None
 
 
 def own_blocks(part: Any, path: str) -> Iterator[tuple[str, BlockSpec]]:
@@ -120,14 +132,27 @@ def is_source(part: Any) -> bool:
 
 
 def _check_size(spec: ModelSpec) -> None:
-    """Bound depth and number of nodes before anything walks them by recursion."""
-    blocks = 0
-    for path, part in walk(spec.blocks):
-        if path.count(".") > MOST_DEPTH:
-            problem = f"is nested more than {MOST_DEPTH} names deep"
-            raise InputError(f"blocks.{path[:60]}...", problem, "write it flatter")
-        blocks += isinstance(part, BlockSpec)
-        whole("number of blocks", blocks, 0, MOST_LAYERS)
+    """Bound depth and number of nodes before anything walks them."""
+    blocks, parts, height = _measure(spec.blocks, 0, {})
+    _check_depth(height)
+    whole("number of blocks", blocks, 0, MOST_LAYERS)
+    whole("number of parts", parts, 0, MOST_PARTS)
+
+
+def _check_depth(depth: int) -> None:
+    if depth > MOST_DEPTH:
+        raise InputError("blocks", f"are nested more than {MOST_DEPTH} names deep", "write them flatter")
+
+
+def _measure(part: Any, depth: int, seen: dict[int, tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Count nodes, all structs, and names from here to the deepest; what stands repeatedly is measured once."""
+    if id(part) not in seen:
+        _check_depth(depth)
+        inside = [_measure(value, depth + 1, seen) for _, value in children(part) if is_composite(value)]
+        blocks, parts = (sum(sizes[column] for sizes in inside) for column in (0, 1))
+        height = 1 + max((sizes[2] for sizes in inside), default=0)
+        seen[id(part)] = (blocks + isinstance(part, NodeSpec), parts + isinstance(part, msgspec.Struct), height)
+    return seen[id(part)]
 
 
 def _check_sources(spec: ModelSpec) -> None:
@@ -137,6 +162,22 @@ def _check_sources(spec: ModelSpec) -> None:
         if is_source(part) and place not in memories:
             cure = 'make it the memory of a "cross", or let it read a stream that goes with the ids'
             raise InputError(f"blocks.{place}", "reads the source outside of a cross", cure)
+        is_bound = isinstance(part, BlockSpec) and part.mixer.is_causal
+        if is_bound and _faces_source(spec, f"blocks.{place}", part):
+            problem = "reads a source no further than its own place, but a source has places of its own"
+            raise InputError(f"blocks.{place}.mixer.sees", problem, 'write "bidirectional"')
+
+
+def _faces_source(spec: ModelSpec, path: str, block: BlockSpec) -> bool:
+    """Is the block a cross-attention whose memory, that of the nearest cross around it, is made of the source?"""
+    if not isinstance(block.mixer, CrossAttentionSpec):
+        return False
+    pieces = path.split(".")
+    for end in reversed([place for place, piece in enumerate(pieces) if piece == "reader"]):
+        cross = part_at(spec, ".".join(pieces[:end]))
+        if isinstance(cross, CrossSpec):
+            return is_source(cross.memory)
+    return False
 
 
 def encode_spec(spec: ModelSpec) -> bytes:
@@ -145,32 +186,14 @@ def encode_spec(spec: ModelSpec) -> bytes:
 
 
 def decode_spec(data: bytes, *, file: str | Path) -> ModelSpec:
-    """Read a spec from JSON; an ``InputError`` names ``file`` and the field."""
-    try:
-        return msgspec.json.decode(data, type=ModelSpec)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(file, str(error), "mend the field named, or write the spec anew") from error
+    """Read a spec from JSON; an ``InputError`` names ``file`` and the place in it."""
+    return _checked(read_written(parse_spec_json(data, file), ModelSpec, file), file)
 
 
 def read_spec(path: str | Path) -> ModelSpec:
-    """Read a spec from a ``.json`` or ``.toml`` file; in TOML, ``repeat = n`` on a block or a group is expanded."""
+    """Read a spec from a ``.json`` or ``.toml`` file, abbreviated as ``written`` says; errors name file and place."""
     path = Path(path)
-    try:
-        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else None
-    except OSError as error:
-        raise InputError(path, error.strerror or str(error), "name a readable .json or .toml file") from error
-    if data is None:
-        raise InputError(path, f"is larger than {MOST_BYTES} bytes", "a spec is a short text")
-    if path.suffix != ".toml":
-        return decode_spec(data, file=path)
-    try:
-        tree = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(path, f"is not TOML: {error}", "mend the place named") from error
-    try:
-        return msgspec.convert(_expanded(tree, path, 0), ModelSpec)
-    except msgspec.ValidationError as error:
-        raise InputError(path, str(error), "mend the field named") from error
+    return _checked(read_written(read_tree(path), ModelSpec, path), path)
 
 
 def encode_toml(spec: ModelSpec) -> bytes:
@@ -178,37 +201,13 @@ def encode_toml(spec: ModelSpec) -> bytes:
     return tomli_w.dumps(msgspec.to_builtins(spec)).encode()
 
 
-def _expanded(part: Any, path: Path, depth: int) -> Any:
-    """Write out what TOML may abbreviate, in every list of blocks at any depth: ``repeat``, and kind = "block"."""
-    if depth > 4 * MOST_DEPTH:
-        raise InputError(path, f"is nested more than {4 * MOST_DEPTH} deep", "write it flatter")
-    if isinstance(part, list):
-        return [_expanded(entry, path, depth + 1) for entry in part]
-    if not isinstance(part, dict):
-        return part
-    part = {key: _expanded(value, path, depth + 1) for key, value in part.items()}
-    if isinstance(part.get("blocks"), list):
-        part["blocks"] = _repeated(part["blocks"], path)
-    return part
+def _checked(spec: ModelSpec, file: str | Path) -> ModelSpec:
+    """Try what a file says of sharing, which is known to fit only once the modules are there."""
+    if spec.sharing:
+        from lamoid.assembly.model import empty_model
 
-
-def _repeated(blocks: list[Any], path: Path) -> list[Any]:
-    """Repeat blocks and groups ({repeat, blocks}) as often as they say, at most ``MOST_LAYERS`` in all."""
-    expanded: list[Any] = []
-    for entry in blocks:
-        times = entry.get("repeat", 1) if isinstance(entry, dict) else 1
-        if type(times) is not int or not 1 <= times <= MOST_LAYERS:
-            raise InputError(
-                f"{path}: repeat", f"is {times!r}, must lie from 1 to {MOST_LAYERS}", "write a whole number"
-            )
-        part = [entry]
-        if isinstance(entry, dict):
-            plain = {key: value for key, value in entry.items() if key != "repeat"}
-            if "kind" not in plain and "mixer" in plain:
-                plain = {"kind": "block", **plain}
-            is_group = set(plain) == {"blocks"} and isinstance(plain["blocks"], list)
-            part = plain["blocks"] if is_group else [plain]
-        if len(expanded) + times * len(part) > MOST_LAYERS:
-            raise InputError(f"{path}: blocks", f"come to more than {MOST_LAYERS}", "repeat fewer")
-        expanded.extend(part * times)
-    return expanded
+        try:
+            empty_model(spec)
+        except InputError as error:
+            raise InputError(f"{file}: {error.culprit}", error.problem, error.cure) from error
+    return spec

@@ -117,9 +117,11 @@ class RegressionSpec(
     """Numbers (B, count)."""
 
     count: int = 1
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         whole("regression.count", self.count, 1, MOST_VOCAB)
+        _check_names("regression.names", self.names, self.count)
 
     @property
     def outputs(self) -> int:
@@ -205,5 +207,5 @@ def pool(hidden: Tensor, segments: Tensor | None, spec: PoolSpec) -> Tensor:
         places = torch.arange(hidden.shape[1], device=hidden.device)
         last = torch.where(real, places, -1).max(1).values
         return hidden[torch.arange(len(last), device=hidden.device), last]
-    weights = real.to(hidden.dtype)[..., None]
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    total = (hidden * real[..., None]).sum(1, dtype=torch.promote_types(hidden.dtype, torch.float32))
+    return (total / real.sum(1, keepdim=True).clamp(min=1)).to(hidden.dtype)

@@ -60,6 +60,9 @@ class SerialSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     def cache_numbers(self, scope: Scope) -> int:
         return sum(block.cache_numbers(at) for block, at in in_series(self.blocks, scope))
 
+    def state_numbers(self, scope: Scope) -> int:
+        return sum(block.state_numbers(at) for block, at in in_series(self.blocks, scope))
+
 
 class ParallelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="parallel"):
     """Every branch reads the same stream (or, if it is a stack, one of its own); their outputs are merged."""
@@ -100,6 +103,9 @@ class ParallelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
     def cache_numbers(self, scope: Scope) -> int:
         return sum(node.cache_numbers(scope) for node in self.branches.values())
+
+    def state_numbers(self, scope: Scope) -> int:
+        return sum(node.state_numbers(scope) for node in self.branches.values())
 
     def _joined(self, scope: Scope) -> int:
         return sum(node.width_out(scope, "") for node in self.branches.values())
@@ -149,6 +155,12 @@ class StackSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
             return 0
         return sum(block.cache_numbers(at) for block, at in in_series(self.blocks, self.inside(scope)))
 
+    def state_numbers(self, scope: Scope) -> int:
+        """Count the numbers kept for one text, however long."""
+        if self.stream == SOURCE:
+            return 0
+        return sum(block.state_numbers(at) for block, at in in_series(self.blocks, self.inside(scope)))
+
 
 class CrossSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="cross"):
     """The cross-attentions of ``reader`` attend to the output of ``memory``.
@@ -179,6 +191,9 @@ class CrossSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     def cache_numbers(self, scope: Scope) -> int:
         return self.memory.cache_numbers(scope) + self.reader.cache_numbers(self.facing(scope))
 
+    def state_numbers(self, scope: Scope) -> int:
+        return self.memory.state_numbers(scope) + self.reader.state_numbers(self.facing(scope))
+
 
 class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="project"):
     """A linear map to another width."""
@@ -202,6 +217,9 @@ class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         return self.linear.flops(scope.width, self.width)
 
     def cache_numbers(self, scope: Scope) -> int:
+        return 0
+
+    def state_numbers(self, scope: Scope) -> int:
         return 0
 
 
@@ -259,11 +277,13 @@ class Parallel(nn.Module):
         outputs = [branch(x, layout) for branch in self.branches.values()]
         if isinstance(self.merge, ConcatenationSpec):
             return torch.cat(outputs, dim=-1)
-        stacked = torch.stack(outputs, dim=-2)
         if isinstance(self.merge, GateSpec):
-            shares = self.gate(torch.cat(outputs, dim=-1)).softmax(-1)
-            return (shares[..., None] * stacked).sum(-2)
-        return stacked.mean(-2) if isinstance(self.merge, MeanSpec) else stacked.sum(-2)
+            shares = self.gate(torch.cat(outputs, dim=-1)).softmax(-1).split(1, dim=-1)
+            outputs = [share * output for share, output in zip(shares, outputs, strict=True)]
+        total = outputs[0]
+        for output in outputs[1:]:
+            total = total + output
+        return total / len(outputs) if isinstance(self.merge, MeanSpec) else total
 
 
 class Stack(nn.Module):

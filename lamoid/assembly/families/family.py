@@ -1,15 +1,13 @@
-"""What a family is: two functions between a Hugging Face configuration and a spec, and a table of tensor names."""
+"""What a family is: functions between a Hugging Face configuration and a spec, and a table of tensor names."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-
-from lamoid.assembly.bounds import MOST_CONTEXT
-from lamoid.assembly.model import LanguageModel
-from lamoid.assembly.spec import ModelSpec
+from lamoid.assembly.families.fields import Fields
+from lamoid.assembly.families.sizes import Sizes
+from lamoid.assembly.paths import part_at
+from lamoid.assembly.spec import HeadSpec, ModelSpec
 from lamoid.errors import InputError
 
 
@@ -17,147 +15,189 @@ from lamoid.errors import InputError
 class Rename:
     """One tensor of the family's files: ``theirs`` is ``ours`` joined along rows, then transposed if so declared.
 
-    In a family's table a row is a pattern: ``{}`` stands for the block's number, and the endings ``.weight`` and
-    ``.bias`` are left out.
+    With ``by_head`` the rows are joined head by head, as GPT-NeoX has queries, keys and values. In a family's table a
+    row is a pattern: ``{}`` stands for a number, as often as the path has one, and the endings ``.weight`` and
+    ``.bias`` are left out. A row with ``beside`` holds only where the model has a part of that name too, and stands
+    before the row that holds elsewhere. ``also`` are whole names, endings too, under which the files hold it once more:
+    written, and not read. ``heads`` is filled in when a row is written out for a model.
     """
 
     ours: tuple[str, ...]
     theirs: str
     transposed: bool = False
+    by_head: bool = False
+    heads: int = 1
+    beside: str | None = None
+    also: tuple[str, ...] = ()
 
 
-class Fields:
-    """A configuration that is read field by field, strictly typed, and at the end asked what nobody read."""
+@dataclass(frozen=True)
+class Architecture:
+    """One of a family's classes: the trunk with certain heads.
 
-    def __init__(self, config: Mapping[str, Any], file: str) -> None:
-        self.config = config
-        self.file = file
-        self.seen: set[str] = set()
+    ``heads`` reads the heads from a configuration; ``words`` writes the fields that say them, or gives ``None`` where
+    the spec has other heads. ``prefix`` is the trunk's name in its files where it is not the family's own.
+    """
 
-    def take(self, name: str, default: Any = None) -> Any:
-        """Give a field as it is, or ``default`` where it is absent or null."""
-        self.seen.add(name)
-        value = self.config.get(name)
-        return default if value is None else value
+    name: str
+    heads: Callable[[Fields], dict[str, HeadSpec]]
+    words: Callable[[ModelSpec], dict[str, Any] | None]
+    prefix: str | None = None
 
-    def whole(self, name: str, default: int | None = None, *, high: int = MOST_CONTEXT) -> int:
-        """Give a whole number from 1 to ``high``."""
-        value = self.take(name, default)
-        if type(value) is not int or not 1 <= value <= high:
-            self.refuse(name, value, f"a whole number from 1 to {high}")
-        return value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        """Give a finite number above 0."""
-        value = self.take(name, default)
-        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
-            self.refuse(name, value, "a finite number above 0")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        """Give true or false."""
-        value = self.take(name, default)
-        if type(value) is not bool:
-            self.refuse(name, value, "true or false")
-        return value
-
-    def choice(self, name: str, choices: Mapping[str, Any], default: str) -> Any:
-        """Give what ``choices`` holds for the field's word."""
-        value = self.take(name, default)
-        if not isinstance(value, str) or value not in choices:
-            self.refuse(name, value, "one of " + ", ".join(sorted(choices)))
-        return choices[value]
-
-    def part(self, name: str) -> "Fields":
-        """Give a nested object, empty where it is absent."""
-        value = self.take(name, {})
-        if not isinstance(value, Mapping):
-            self.refuse(name, value, "an object")
-        return Fields(value, f"{self.file}: {name}")
-
-    def only(self, name: str, value: Any) -> None:
-        """Accept nothing but ``value`` (or its absence) for a field whose other values change the model."""
-        if self.take(name, value) != value:
-            self.refuse(name, self.config.get(name), f"{value!r}, all that is supported")
-
-    def finish(self, inert: frozenset[str] = frozenset()) -> None:
-        """Refuse fields that nobody has read and that are not known to leave the computation as it is."""
-        unknown = sorted(set(self.config) - self.seen - inert)
-        if unknown:
-            names = ", ".join(unknown[:5])
-            problem = f"has fields that this family does not know: {names}"
-            raise InputError(self.file, problem, "remove them if they do not change what the model computes")
-
-    def refuse(self, name: str, value: Any, expected: str) -> NoReturn:
-        """Raise the ``InputError`` for a field."""
-        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-        raise InputError(f"{self.file}: {name}", f"is {shown}, expected {expected}", "mend the field")
+Reader = Callable[[Fields, Architecture], ModelSpec]
+Written = dict[str, Any]
+NumberedName = tuple[Rename, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Family:
     """A model family of Hugging Face.
 
-    ``reader`` reads a configuration, ``config`` writes one for a spec (or gives ``None`` where the spec is of another
-    build; ``family_of`` checks that it reads back equal), ``table`` names every tensor. ``prefix`` may be absent from a
-    file's names; names that match ``ignored`` are buffers of old files which carry no weights.
+    ``reader`` reads a configuration and asks the architecture for the heads. ``config`` writes the trunk's fields for a
+    spec, or gives ``None`` where the spec is of another build; whether it reads back equal is checked by ``written``.
+    ``table`` names every tensor of every architecture: rows whose parameter a model lacks are passed over. The trunk's
+    ``prefix`` may be absent from a file's names. Names that match ``ignored``, and are no parameter's, are buffers that
+    carry no weights; those of one group in ``copies`` are names of one and the same tensor, of which a file may hold
+    any, if they are equal. ``former`` pairs endings of names in old files with today's.
+    ``sizes`` writes the few numbers of a ``Shape`` as a configuration. The first architecture is the default.
     """
 
     model_type: str
-    architecture: str
-    reader: Callable[[Mapping[str, Any], str], ModelSpec]
+    architectures: tuple[Architecture, ...]
+    reader: Reader
     config: Callable[[ModelSpec], dict[str, Any] | None]
     table: tuple[Rename, ...]
     prefix: str
-    ignored: tuple[str, ...] = field(default=())
+    sizes: Callable[[Sizes, int], dict[str, Any]]
+    ignored: tuple[str, ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
+    former: tuple[tuple[str, str], ...] = ()
 
-    def spec(self, config: Mapping[str, Any], file: str = "config.json") -> ModelSpec:
-        """Read a configuration; an ``InputError`` names ``file`` and the field."""
+    def architecture(self, config: Mapping[str, Any], file: str = "config.json") -> Architecture:
+        """Find the class that a configuration names, the default one if it names none."""
+        named = config.get("architectures")
+        if named is None or named == []:
+            return self.architectures[0]
+        name = named[0] if isinstance(named, list) else named
+        for architecture in self.architectures:
+            if architecture.name == name:
+                return architecture
+        known = ", ".join(architecture.name for architecture in self.architectures)
+        problem = f"{str(name)[:80]!r} is not a known class of the family {self.model_type}"
+        raise InputError(f"{file}: architectures", problem, f"Known are {known}")
+
+    def spec(
+        self, config: Mapping[str, Any], file: str = "config.json", ignore: Collection[str] = frozenset()
+    ) -> ModelSpec:
+        """Read a configuration; an ``InputError`` names ``file`` and field. Unknown fields may be ignored by name."""
+        fields = Fields(config, file, ignore)
         try:
-            return self.reader(config, file)
+            spec = self.reader(fields, self.architecture(config, file))
+            fields.seen -= INERT
+            fields.finish(INERT)
         except InputError as error:
             if error.culprit.startswith(file):
                 raise
             raise InputError(f"{file}: {error.culprit}", error.problem, error.cure) from error
+        return spec
 
-    def renames(self, spec: ModelSpec) -> tuple[Rename, ...]:
-        """Write the table out for the parameters that a model of ``spec`` has."""
-        with torch.device("meta"):
-            known = {name: parameter.ndim for name, parameter in LanguageModel(spec).named_parameters()}
+    def written(self, spec: ModelSpec) -> tuple[Architecture, Written] | None:
+        """Write the configuration that reads back as ``spec``, with its class; ``None`` if it is no such model."""
+        trunk = self.config(spec)
+        if trunk is None:
+            return None
+        for architecture in self.architectures:
+            heads = architecture.words(spec)
+            if heads is None:
+                continue
+            config = {"architectures": [architecture.name], "model_type": self.model_type, **trunk, **heads}
+            try:
+                if self.spec(config) == spec:
+                    return architecture, config
+            except InputError:
+                continue  # a spec may hold more than this family's words can say
+        return None
+
+    def renames(self, spec: ModelSpec, dimensions: Mapping[str, int], architecture: Architecture) -> tuple[Rename, ...]:
+        """Write the table out for a model's parameters, which are given with their numbers of dimensions."""
+        rows, parts = _by_blurred_name(self.table), {name.rpartition(".")[0] for name in dimensions}
         listed = []
-        for row in self.table:
-            for index in range(len(spec.blocks)) if "{}" in row.theirs else (0,):
-                for end in (".weight", ".bias"):
-                    ours = tuple(name.format(index) + end for name in row.ours)
-                    if ours[0] in known:
-                        turned = row.transposed and known[ours[0]] == 2
-                        listed.append(Rename(ours, row.theirs.format(index) + end, turned))
+        for name in dimensions:
+            stem, _, end = name.rpartition(".")
+            row, numbers = _find_row(rows, stem, parts) or (None, ())
+            if row is None:
+                continue
+            ours = tuple(f"{pattern.format(*numbers)}.{end}" for pattern in row.ours)
+            theirs = self._prefixed(f"{row.theirs.format(*numbers)}.{end}", architecture)
+            again = (pattern.format(*numbers) for pattern in row.also if pattern.endswith(f".{end}"))
+            also = tuple(self._prefixed(pattern, architecture) for pattern in again)
+            turned = row.transposed and dimensions[name] == 2
+            heads = part_at(spec, stem.rpartition(".")[0]).heads if row.by_head else 1
+            listed.append(Rename(ours, theirs, turned, row.by_head, heads, also=also))
         return tuple(listed)
 
+    def file_name(self, name: str, architecture: Architecture) -> str | None:
+        """Give what the files call a parameter that lies there by itself; ``None`` if the table does not know it."""
+        stem, _, end = name.rpartition(".")
+        row, numbers = _find_row(_by_blurred_name(self.table), stem) or (None, ())
+        return None if row is None else self._prefixed(f"{row.theirs.format(*numbers)}.{end}", architecture)
 
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-FOREIGN_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
+    def prefix_of(self, architecture: Architecture) -> str:
+        """Give the trunk's name in the files of a class."""
+        return self.prefix if architecture.prefix is None else architecture.prefix
+
+    def _prefixed(self, theirs: str, architecture: Architecture) -> str:
+        if architecture.prefix is None or not theirs.startswith(self.prefix):
+            return theirs
+        return architecture.prefix + theirs.removeprefix(self.prefix)
+
+
+def _by_blurred_name(table: tuple[Rename, ...]) -> dict[str, list[Rename]]:
+    """Sort a table by its rows' first names, every number in them made {}: a large model has very many names."""
+    rows: dict[str, list[Rename]] = {}
+    for row in table:
+        rows.setdefault(_blurred(row.ours[0]), []).append(row)
+    return rows
+
+
+def _blurred(name: str) -> str:
+    return ".".join("{}" if piece.isdigit() else piece for piece in name.split("."))
+
+
+def _find_row(rows: Mapping[str, list[Rename]], stem: str, parts: Collection[str] = ()) -> NumberedName | None:
+    """Find the first row of a parameter that holds beside the model's ``parts``, and the numbers for its {}."""
+    pieces = stem.split(".")
+    for row in rows.get(_blurred(stem), ()):
+        pairs = list(zip(row.ours[0].split("."), pieces, strict=True))
+        if not all(piece in ("{}", found) for piece, found in pairs):
+            continue
+        numbers = tuple(found for piece, found in pairs if piece == "{}")
+        if row.beside is None or row.beside.format(*numbers) in parts:
+            return row, numbers
+    return None
+
+
 INERT = frozenset(
     {
         "_attn_implementation_autoset",
         "_name_or_path",
+        "_num_labels",
         "architectures",
         "attention_dropout",
+        "attention_probs_dropout_prob",
         "attn_pdrop",
         "bos_token_id",
+        "cache_implementation",
         "chunk_size_feed_forward",
+        "classifier_dropout",
         "dtype",
         "embd_pdrop",
         "eos_token_id",
         "finetuning_task",
         "gradient_checkpointing",
+        "hidden_dropout",
+        "hidden_dropout_prob",
         "id2label",
         "initializer_range",
         "label2id",
@@ -182,6 +222,7 @@ INERT = frozenset(
         "summary_type",
         "summary_use_proj",
         "task_specific_params",
+        "tie_word_embeddings",
         "tokenizer_class",
         "torch_dtype",
         "torchscript",
