@@ -21,7 +21,7 @@ from typing import Annotated, Any, Protocol, TypeAlias
 import typer
 
 from lamoid.cli.signature import command_parameters
-from lamoid.cli.table import COMMANDS, Command
+from lamoid.cli.table import COMMANDS, GROUPS, Command
 from lamoid.errors import InputError
 
 
@@ -73,7 +73,7 @@ def run(words: list[str] | None = None) -> int:
 def _parse_and_call(words: list[str]) -> int:
     calls: list[tuple[Recipe, dict[str, Any]]] = []
     try:
-        app = build_app(next((word for word in words if not word.startswith("-")), None), calls)
+        app = build_app(_wanted(words), calls)
         with _writing_output():  # parsing prints the help
             app(words, prog_name="lamoid")
     except SystemExit as end:
@@ -91,10 +91,24 @@ def build_app(wanted: str | None, calls: list[tuple[Recipe, dict[str, Any]]]) ->
     """
     app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback(help="Assemble, train, fuse, measure and use language models.")(_version_option)
+    groups: dict[str, typer.Typer] = {}
     for row in COMMANDS:
         body = _body(row, calls) if row.name == wanted else lambda: None
-        app.command(row.name, help=row.summary, epilog=f"Example:  {row.example}", rich_help_panel=row.group)(body)
+        home, _, name = row.name.rpartition(" ")
+        if home and home not in groups:
+            groups[home] = typer.Typer(no_args_is_help=True)
+            app.add_typer(groups[home], name=home, help=GROUPS[home], rich_help_panel=row.group)
+        panel = None if home else row.group
+        add = groups.get(home, app).command
+        add(name, help=row.summary, epilog=f"Example:  {row.example}", rich_help_panel=panel)(body)
     return app
+
+
+def _wanted(words: list[str]) -> str | None:
+    """Give the name of the command that is called, of one word or two."""
+    plain = [word for word in words if not word.startswith("-")]
+    names = [" ".join(plain[:2]), *plain[:1]]
+    return next((name for name in names if any(row.name == name for row in COMMANDS)), None)
 
 
 def find(row: Command) -> Recipe:

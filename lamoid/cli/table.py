@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """A row: ``function`` is where the recipe is found, ``module:name``; it is imported when the command is called."""
+    """A row: ``function`` is where the recipe is found, ``module:name``; it is imported when the command is called.
+
+    A name may have two words, of which the first is a key of ``GROUPS``.
+    """
 
     name: str
     group: str
@@ -44,6 +47,13 @@ COMMANDS = (
         "lamoid train recipe.toml --set optimizer.learning_rate=1e-3",
     ),
     Command(
+        "multitask",
+        "Make",
+        "lamoid.recipes.multitask:multitask",
+        "Train models of several tasks that share modules, by a recipe.",
+        "lamoid multitask reviews.toml --out reviews",
+    ),
+    Command(
         "fuse",
         "Make",
         "lamoid.recipes.fuse:fuse",
@@ -65,6 +75,27 @@ COMMANDS = (
         "lamoid info both",
     ),
     Command(
+        "draw",
+        "Measure",
+        "lamoid.recipes.draw:draw",
+        "Draw a model from its description: SVG, PNG or Mermaid.",
+        "lamoid draw model.toml --out model.svg",
+    ),
+    Command(
+        "spec check",
+        "Measure",
+        "lamoid.recipes.spec_check:spec_check",
+        "Say whether descriptions of models can be built, and where they cannot.",
+        "lamoid spec check model.toml",
+    ),
+    Command(
+        "spec schema",
+        "Measure",
+        "lamoid.recipes.spec_schema:spec_schema",
+        "Write the JSON schema of descriptions, for editors.",
+        "lamoid spec schema --out spec.schema.json",
+    ),
+    Command(
         "generate",
         "Use",
         "lamoid.recipes.generate:generate",
@@ -72,3 +103,6 @@ COMMANDS = (
         'lamoid generate both --prompt "Once upon a time" --max-tokens 100 --temperature 0.8 --seed 1',
     ),
 )
+
+GROUPS = {"spec": "Check descriptions of models, or write their schema."}
+"""What the first word of a command of two words stands for."""

@@ -10,7 +10,8 @@ import torch
 
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.likelihood import IGNORED, token_nats
-from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.model import LanguageModel, check_writes
+from lamoid.assembly.spec import ModelSpec
 from lamoid.errors import InputError
 from lamoid.evaluation.units import BLOCK_BYTES
 from lamoid.text.tokenizer import Tokenizer
@@ -57,6 +58,7 @@ def document_losses(
     ``in_blocks``: each document's tokens are shared out evenly to blocks of about 4096 bytes, and each block has a
     ``Loss``, for intervals where there are few documents. The sums over all blocks are those over all documents.
     """
+    check_readable(model.spec)
     found = _token_losses(model, tokenizer, documents, context or model.spec.context, batch, advance)
     losses = []
     for nats, document in zip(found, documents, strict=True):
@@ -66,6 +68,14 @@ def document_losses(
         for (first, low), (last, high) in pairwise(edges):
             losses.append(Loss(float(nats[first:last].sum(dtype=np.float64)), last - first, high - low))
     return losses
+
+
+def check_readable(spec: ModelSpec) -> None:
+    """Refuse a model that does not say of a text alone what comes next."""
+    check_writes(spec)
+    if spec.reads_source:
+        problem = "reads a source beside the text, so a text alone has no perplexity"
+        raise InputError("model", problem, "measure a decoder, or this one by what it writes for each source")
 
 
 @torch.inference_mode()

@@ -1,11 +1,10 @@
 """Writes many texts at once with one predictor and its cache of keys and values."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.cache import Cache
@@ -30,6 +29,8 @@ class Engine:
 
     The predictor reads at most ``context`` tokens, so a text ends there; ``ends`` are the tokens that end it before;
     ``open_text`` starts the decoder of a text that follows the ids given. At most ``rows`` texts are written at once.
+    ``begin`` is ``None`` where a text goes on from its prompt. An encoder-decoder reads the prompt as its source, and
+    every text begins with the token ``begin``.
     """
 
     predictor: Predictor
@@ -38,6 +39,7 @@ class Engine:
     open_text: Callable[[Sequence[int]], TextStream]
     device: torch.device
     rows: int = 16
+    begin: int | None = None
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
         """Give the pieces of all texts as they are written; every request has one piece with a reason, its last.
@@ -58,7 +60,8 @@ class Engine:
     def _write(self, texts: list["_Text"]) -> Iterator[Piece]:
         """Read the prompts side by side, then a token of each text at a time; finished ones leave the cache."""
         cache = self.predictor.new_cache([text.most_read for text in texts])
-        tokens = self._next([text.request.ids for text in texts], texts, cache)
+        source = None if self.begin is None else _pad([text.request.ids for text in texts], self.device)
+        tokens = self._next([text.opening for text in texts], texts, cache, source)
         while True:
             yield from [text.take(token) for text, token in zip(texts, tokens, strict=True)]
             alive = [index for index, text in enumerate(texts) if text.reason is None]
@@ -70,9 +73,11 @@ class Engine:
             tokens = self._next([text.written[-1:] for text in texts], texts, cache)
 
     @torch.inference_mode()
-    def _next(self, new: Sequence[Sequence[int]], texts: Sequence["_Text"], cache: Cache) -> list[int]:
-        """Read the ``new`` tokens of each text and choose the next one."""
-        logits = self.predictor.step(_pad(new, self.device), cache)
+    def _next(
+        self, new: Sequence[Sequence[int]], texts: Sequence["_Text"], cache: Cache, source: Batch | None = None
+    ) -> list[int]:
+        """Read the ``new`` tokens of each text and choose the next one; the cache keeps a source."""
+        logits = self.predictor.step(replace(_pad(new, self.device), source=source), cache)
         return choose(logits, [text.sampler for text in texts])
 
 
@@ -87,14 +92,15 @@ class _Text:
             problem = f"has {length} tokens, the model's context is {engine.context}"
             raise InputError("prompt", problem, f"shorten it by at least {length - engine.context} tokens")
         self.row, self.request = row, request
-        self.sampler = Sampler(request)
+        self.opening = request.ids if engine.begin is None else (engine.begin,)
+        self.sampler = Sampler(request, self.opening)
         self.written: list[int] = []
         self.reason: Reason | None = None
         # The last token written is not read any more, so one may stand beyond the context.
-        self.room = min(request.settings.max_tokens, engine.context - length + 1)
-        self.most_read = length + self.room - 1
+        self.room = min(request.settings.max_tokens, engine.context - len(self.opening) + 1)
+        self.most_read = len(self.opening) + self.room - 1
         self._ends = engine.ends
-        self._decoder = engine.open_text(request.ids)
+        self._decoder = engine.open_text(request.ids if engine.begin is None else ())
         self._finder = StopFinder(request.settings.stop)
 
     def take(self, token: int) -> Piece:
@@ -123,11 +129,11 @@ def collect(pieces: Iterable[Piece], rows: int) -> list[Completion]:
     return [Completion(texts[row], tuple(ids[row]), reasons[row]) for row in range(rows)]
 
 
-def _pad(new: Sequence[Sequence[int]], device: torch.device) -> Batch | Tensor:
+def _pad(new: Sequence[Sequence[int]], device: torch.device) -> Batch:
     """Make a (B, T) batch; rows of unequal length are padded at the end, where nothing that counts can see it."""
     longest = max(len(ids) for ids in new)
     padded = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in new], device=device)
     if all(len(ids) == longest for ids in new):
-        return padded
+        return Batch(padded)
     segments = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in new], device=device)
     return Batch(padded, segments)

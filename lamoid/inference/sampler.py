@@ -14,11 +14,14 @@ from lamoid.inference.request import Request, Settings
 
 
 class Sampler:
-    """Chooses the tokens of one text; its chances come from a generator of its own, whoever is written beside it."""
+    """Chooses the tokens of one text; its chances come from a generator of its own, whoever is written beside it.
 
-    def __init__(self, request: Request) -> None:
+    ``opening`` is what stands in the text already, the request's ids if not given.
+    """
+
+    def __init__(self, request: Request, opening: Sequence[int] | None = None) -> None:
         self.settings = request.settings
-        self._ids = request.ids
+        self._ids = request.ids if opening is None else opening
         self._seen: Tensor | None = None
         self._generator = torch.Generator().manual_seed(_mix(request.settings.seed, request.copy))
 

@@ -88,6 +88,7 @@ def evaluate(
     device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
     dtype: Annotated[str | None, "Compute in float32, bfloat16 or float16 instead of the stored dtype."] = None,
     seed: Annotated[int, "Seed of the bootstrap."] = 0,
+    ignore_field: Annotated[Sequence[str], "Unknown field of config.json to pass over; may be repeated."] = (),
     overwrite: Annotated[bool, "Replace an earlier evaluation at --out."] = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -102,10 +103,11 @@ def evaluate(
         raise InputError("models", "none is given", "name at least one model folder")
     if batch is not None and batch < 1:
         raise InputError("batch", f"is {batch}, must be at least 1", "leave it out")
-    for path in paths:
-        open_folder(path)  # reads headers alone: what cannot be opened is refused before anything is measured
+    # Opening reads headers alone: what cannot be opened is refused before anything is measured.
+    folders = [open_folder(path, ignore_fields=ignore_field) for path in paths]
     texts = read_texts(on, separator=separator, field=field)
-    measuring = Measuring(context, batch, device, dtype, progress)
+    told = [f"{remark}." for remark in dict.fromkeys(remark for folder in folders for remark in folder.remarks)]
+    measuring = Measuring(context, batch, device, dtype, progress, ignore_field, remarks=told)
     part = Texts(texts, in_blocks=are_few(texts))
     measured = Measured.of([measuring.losses(path, part)[0] for path in paths], seed)
     if measured.nats.shape[1] == 0:

@@ -47,6 +47,7 @@ def fuse(
     device: Annotated[str, "Where losses are measured: cpu, cuda."] = "cpu",
     dtype: Annotated[str | None, "Measure in float32, bfloat16 or float16; holds a model besides --memory."] = None,
     seed: Annotated[int, "Seed of the bootstrap."] = 0,
+    ignore_field: Annotated[Sequence[str], "Unknown field of config.json to pass over; may be repeated."] = (),
     overwrite: Annotated[bool, "Replace an earlier model at --out."] = False,
     progress: Progress | None = None,
 ) -> Fusion:
@@ -60,12 +61,12 @@ def fuse(
     ``NotCommitted`` if writing fails. In either case nothing is left at ``out``.
     """
     command = report_command(fuse, locals())
-    plan = make_plan(members, base, Path(out), rule, tau, memory, weights)
+    plan = make_plan(members, base, Path(out), rule, tau, memory, weights, ignore_field)
     check_output(plan, overwrite=overwrite)
     _check_text(plan, on, judge)
     trial = None
     if on is not None:
-        reader = Measuring(context=context, device=device, dtype=dtype, progress=progress)
+        reader = Measuring(context=context, device=device, dtype=dtype, progress=progress, ignore_fields=ignore_field)
         trial = read_trial(on, judge, reader, seed, separator=separator, field=field)
         trial.run(plan)
         if plan.weights is None:
@@ -122,7 +123,7 @@ def _write_model(plan: Plan, draft: Draft, progress: Progress | None, label: str
     generation = {"bos_token_id": first.start, "eos_token_id": ends, **first.generation}
     dtype = first.tensors[plan.tensors[0]].dtype
     files = {} if plan.tokenizer is None else plan.tokenizer.files()
-    write_description(draft, first.spec, dtype=dtype, generation=generation, tokenizer_files=files)
+    write_description(draft, first.spec, dtype=dtype, generation=generation, tokenizer_files=files, family=first.family)
     weights = plan.weights or []
     sources = [Source(str(m.path), m.tensors, weight) for m, weight in zip(plan.members, weights, strict=True)]
     if progress is not None:

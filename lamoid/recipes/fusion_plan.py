@@ -51,7 +51,14 @@ class Plan:
 
 
 def make_plan(
-    members: Paths, base: str | Path | None, out: Path, rule: str, tau: float, memory: str, weights: str | None
+    members: Paths,
+    base: str | Path | None,
+    out: Path,
+    rule: str,
+    tau: float,
+    memory: str,
+    weights: str | None,
+    ignore_fields: Sequence[str] = (),
 ) -> Plan:
     """Check what was asked for and open the members; raise ``InputError`` naming the first thing that does not fit."""
     if rule not in RULES:
@@ -63,9 +70,9 @@ def make_plan(
         raise InputError("members", "none is given", "name at least one model folder")
     numbers = None if weights is None else _parse_weights(weights, len(paths))
     _check_apart(out, paths if base is None else [*paths, Path(base)])
-    folders = [open_folder(path) for path in paths]
+    folders = [open_folder(path, ignore_fields=ignore_fields) for path in paths]
     check_match(folders)
-    origin = None if base is None else open_folder(Path(base))
+    origin = None if base is None else open_folder(Path(base), ignore_fields=ignore_fields)
     models = folders if origin is None else [*folders, origin]
     tokenizers = {folder.path: Tokenizer.read(folder.path) for folder in models if _has_tokenizer(folder.path)}
     check_tokenizers(list(tokenizers), list(tokenizers.values()))

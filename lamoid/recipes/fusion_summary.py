@@ -17,7 +17,9 @@ def summarise(plan: Plan, trial: Trial | None, command: str) -> Fusion:
     if trial is None:
         members = [Member(str(folder.path), weight) for folder, weight in zip(plan.members, weights, strict=True)]
         note = "The weights were given, and without --on nothing was measured or judged."
-        return Fusion(str(plan.out), plan.rule, members, verdict=NOT_JUDGED, notes=[note, *_tokenizer_notes(plan)])
+        return Fusion(
+            str(plan.out), plan.rule, members, verdict=NOT_JUDGED, notes=[note, *_told(plan), *_tokenizer_notes(plan)]
+        )
     names, measured, figures = trial.figures()
     best = min((str(folder.path) for folder in plan.members), key=lambda name: figures[name].nats_per_token)
     difference, interval = measured.difference(names.index(FUSED), names.index(best))
@@ -44,6 +46,11 @@ def summarise(plan: Plan, trial: Trial | None, command: str) -> Fusion:
         unit=trial.unit,
         reports=_reports(trial, figures, Origin(hash_texts(trial.judging.texts), units, trial.seed, command)),
     )
+
+
+def _told(plan: Plan) -> list[str]:
+    """Say what was read otherwise than written."""
+    return [f"{folder.path}: {remark}." for folder in plan.models for remark in folder.remarks]
 
 
 def _member(path: str, weight: float, loss: float, figures: dict[str, Figures]) -> Member:
@@ -87,7 +94,7 @@ def _tokenizer_notes(plan: Plan) -> list[str]:
 
 def _notes(plan: Plan, trial: Trial, units: int) -> list[str]:
     notes = [*trial.notes, *dict.fromkeys(trial.reader.remarks)]
-    notes += [f"{folder.path}: {remark}." for folder in plan.models for remark in folder.remarks]
+    notes += _told(plan)
     if plan.is_measured:
         losses = [trial.measured_loss(folder) for folder in plan.members]
         near_uniform = describe_weights(plan.weights or [], losses, plan.tau)

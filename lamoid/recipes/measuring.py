@@ -10,7 +10,7 @@ import torch
 from lamoid.assembly.model import LanguageModel
 from lamoid.data.sources import read_documents
 from lamoid.errors import InputError
-from lamoid.evaluation.perplexity import Loss, document_losses
+from lamoid.evaluation.perplexity import Loss, check_readable, document_losses
 from lamoid.fusion.finite import find_not_finite
 from lamoid.recipes.progress import Progress
 from lamoid.text.tokenizer import Tokenizer
@@ -32,7 +32,8 @@ class Texts:
 class Measuring:
     """How models are read: in windows of ``context`` tokens, ``batch`` at once, where and in which dtype.
 
-    ``remarks`` gathers what a reader of the figures should know.
+    Fields of a configuration that nobody knows may be passed over if they are among ``ignore_fields``. ``remarks``
+    gathers what a reader of the figures should know.
     """
 
     context: int | None = None
@@ -40,6 +41,7 @@ class Measuring:
     device: str = "cpu"
     dtype: str | None = None
     progress: Progress | None = None
+    ignore_fields: Sequence[str] = ()
     remarks: list[str] = field(default_factory=list)
 
     def losses(self, path: Path, *texts: Texts, label: str = "") -> list[list[Loss]]:
@@ -52,7 +54,8 @@ class Measuring:
         that holds NaN or infinity if one does.
         """
         place, kind = find_device(self.device), find_dtype(self.dtype)
-        folder, name = open_folder(path), label or str(path)
+        folder, name = open_folder(path, ignore_fields=self.ignore_fields), label or str(path)
+        _check_readable(folder)
         _check_context(folder, self.context)
         tokenizer = _read_tokenizer(folder)
         if tokenizer.start is None:
@@ -62,13 +65,15 @@ class Measuring:
             held = f"each model's {size / 2**20:.0f} MiB were held in memory, beside the bound if there was one"
             self._remark(f"Measured in {self.dtype or 'the widest dtype'}, not as stored: {held}.")
         model = load_model(folder, device=place, dtype=kind, views=True)
-        return [self._score(path, model, tokenizer, part, name) for part in texts]
+        return [self._score(folder, model, tokenizer, part, name) for part in texts]
 
     def _remark(self, text: str) -> None:
         if text not in self.remarks:
             self.remarks.append(text)
 
-    def _score(self, path: Path, model: LanguageModel, tokenizer: Tokenizer, part: Texts, label: str) -> list[Loss]:
+    def _score(
+        self, folder: ModelFolder, model: LanguageModel, tokenizer: Tokenizer, part: Texts, label: str
+    ) -> list[Loss]:
         if self.progress is not None:
             self.progress.start(f"scoring {label}", unit="tokens")
         losses = document_losses(
@@ -83,7 +88,7 @@ class Measuring:
         if self.progress is not None:
             self.progress.finish()
         if not all(math.isfinite(loss.nats) for loss in losses):
-            raise _not_finite(path)
+            raise _not_finite(folder)
         return losses
 
 
@@ -100,6 +105,13 @@ def as_paths(paths: Paths) -> list[str | Path]:
 def name_paths(paths: Paths) -> str:
     """Name files in a message."""
     return ", ".join(str(path) for path in as_paths(paths))
+
+
+def _check_readable(folder: ModelFolder) -> None:
+    try:
+        check_readable(folder.spec)
+    except InputError as error:
+        raise InputError(f"{folder.path}: {error.culprit}", error.problem, error.cure) from error
 
 
 def _check_context(folder: ModelFolder, context: int | None) -> None:
@@ -128,8 +140,8 @@ def _converted_bytes(folder: ModelFolder, dtype: torch.dtype | None) -> int:
     return sum(info.elements for info in stored) * (dtype or widest).itemsize
 
 
-def _not_finite(path: Path) -> InputError:
-    name = find_not_finite(open_folder(path).tensors)
+def _not_finite(folder: ModelFolder) -> InputError:
+    path, name = folder.path, find_not_finite(folder.tensors)
     if name is not None:
         cure = "train or fetch this model anew, or leave it out"
         return InputError(f"{path}: tensor {name}", "holds NaN or infinity", cure)

@@ -13,7 +13,14 @@ from lamoid.errors import InputError
 from lamoid.recipes.training_recipe import TrainingRecipe
 
 MOST_RECIPE_BYTES = 1 << 20
-PATH_KEYS = (("model", "from"), ("model", "spec"), ("tokenizer", "from"), ("data", "train"), ("data", "validation"))
+PATH_KEYS = (
+    ("model", "from"),
+    ("model", "spec"),
+    ("model", "vectors"),
+    ("tokenizer", "from"),
+    ("data", "train"),
+    ("data", "validation"),
+)
 
 
 def read_recipe(
@@ -35,7 +42,7 @@ def read_recipe(
     return _convert(_with_kinds(_anchored(tree, Path())), name)
 
 
-def recipe_tree(recipe: TrainingRecipe) -> dict[str, Any]:
+def recipe_tree(recipe: msgspec.Struct) -> dict[str, Any]:
     """Give the recipe as nested plain values, what is absent left out, as TOML can hold it."""
     return _without_none(msgspec.to_builtins(recipe))
 
@@ -56,7 +63,7 @@ def _anchored(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make the paths of a recipe absolute, taking relative ones from ``folder``."""
     for table, key in PATH_KEYS:
         entries = tree.get(table)
-        if isinstance(entries, dict) and key in entries:
+        if isinstance(entries, dict) and entries.get(key, "") != "":
             tree = {**tree, table: {**entries, key: _absolute(folder, entries[key])}}
     return tree
 
@@ -116,6 +123,11 @@ def _convert(tree: dict[str, Any], name: str) -> TrainingRecipe:
         raise _explain(text, place, name, _value_at(tree, place)) from error
 
 
+def _without_numbers(place: str) -> str:
+    """Give the place as keys are listed: those of every entry of a list alike."""
+    return re.sub(r"\[(\d+|\.\.\.)\]", "", place)
+
+
 def _value_at(tree: Any, place: str) -> str:
     """Show what stands at a dotted place of the recipe, shortened; nothing where the place is not a key's."""
     for key in place.split("."):
@@ -135,25 +147,27 @@ def _explain(text: str, place: str, name: str, value: str) -> InputError:
     key = ".".join(part for part in (place, field[2]) if part)
     if field[1] == "required":
         return InputError(f"{name}: {key}", "is missing", "add it")
-    near = _nearest(key)
+    near = _nearest(_without_numbers(key))
     cure = f"perhaps you mean {near}" if near else f"known here: {', '.join(_known_beside(place))}"
     return InputError(f"{name}: {key}", "is no key of a training recipe", cure)
 
 
 def _nearest(key: str) -> str | None:
     """Find the known key that looks most like ``key``, or that is its last word in another table."""
-    known = sorted({path for path, _ in _known(TrainingRecipe)})
+    is_move = key.startswith("moves")
+    known = sorted({path for path, _ in _known(TrainingRecipe) if path.startswith("moves") == is_move})
     same = [path for path in known if path.rpartition(".")[2] == key.rpartition(".")[2]]
     return next(iter(same or difflib.get_close_matches(key, known, n=1, cutoff=0.7)), None)
 
 
 def _known_beside(place: str) -> list[str]:
-    return sorted({path for path, _ in _known(TrainingRecipe) if path.rpartition(".")[0] == place})
+    table = _without_numbers(place)
+    return sorted({path for path, _ in _known(TrainingRecipe) if path.rpartition(".")[0] == table})
 
 
 def _choices(place: str) -> list[str]:
     """List the words that the key at ``place`` may be, if it is such a key."""
-    kinds = {kind for path, kind in _known(TrainingRecipe) if path == place}
+    kinds = {kind for path, kind in _known(TrainingRecipe) if path == _without_numbers(place)}
     return sorted({str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)})
 
 
@@ -169,8 +183,9 @@ def _known(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str
 
 
 def _structs(kind: Any) -> list[type[msgspec.Struct]]:
-    options = get_args(kind) or (kind,)
-    return [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [kind]
+    return [found for option in get_args(kind) for found in _structs(option)]
 
 
 def _without_none(value: Any) -> Any:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tomli_w
 
 from lamoid.errors import InputError
 from lamoid.recipes.read_recipe import recipe_tree
-from lamoid.recipes.training_recipe import TrainingRecipe
 from lamoid.training.resume import differing_keys
 from lamoid.weights.durable import NotCommitted, durable_file, sweep
 
@@ -48,7 +48,7 @@ class Claim:
 
 
 @contextmanager
-def claim_folder(out: Path, recipe: TrainingRecipe, *, resume: bool) -> Iterator[Claim]:
+def claim_folder(out: Path, recipe: msgspec.Struct, *, resume: bool) -> Iterator[Claim]:
     """Claim ``out`` for this run and write the recipe into it; it must be new or empty unless ``resume``.
 
     Raise ``InputError`` if another process trains here, or if the run was made by a recipe that differs.
@@ -70,9 +70,14 @@ def claim_folder(out: Path, recipe: TrainingRecipe, *, resume: bool) -> Iterator
         os.close(descriptor)
 
 
-def fixed_part(recipe: TrainingRecipe) -> dict[str, Any]:
+def fixed_part(recipe: msgspec.Struct) -> dict[str, Any]:
     """Give the keys that must stay as they are for a run to go on bit for bit."""
-    return {key: value for key, value in recipe_tree(recipe).items() if key not in FREE}
+    return _fixed(recipe_tree(recipe))
+
+
+def _fixed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the free tables, and an empty list of moves: runs of before there were moves have none."""
+    return {key: value for key, value in tree.items() if key not in FREE and (key != "moves" or value)}
 
 
 def _names(out: Path) -> list[str]:
@@ -128,14 +133,13 @@ def _lock(descriptor: int, out: Path) -> bool:
         return False
 
 
-def _compare(path: Path, recipe: TrainingRecipe) -> None:
+def _compare(path: Path, recipe: msgspec.Struct) -> None:
     """Refuse a recipe that differs from the run's in more than the free tables, naming the keys."""
     try:
         tree = tomllib.loads(path.read_bytes().decode())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(path, f"cannot be read: {error}", "train from the start into another folder") from error
-    old = {key: value for key, value in tree.items() if key not in FREE}
-    keys = differing_keys(old, fixed_part(recipe))
+    keys = differing_keys(_fixed(tree), fixed_part(recipe))
     if keys:
         problem = f"the run was made with other settings: {', '.join(keys)}"
         raise InputError(path, problem, "set them back to go on, or train into another folder")

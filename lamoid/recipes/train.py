@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +18,10 @@ from lamoid.recipes.training_recipe import TrainingRecipe
 from lamoid.recipes.training_result import RESULT, TrainingResult, read_result
 from lamoid.recipes.training_run import Run, assemble_run, check_run, resume_run
 from lamoid.training.curve import draw_curve
-from lamoid.training.hooks import Figures, JsonLines, evaluate, log, tensorboard
+from lamoid.training.hooks import Figures, JsonLines, evaluate, log, measure_loss, tensorboard
 from lamoid.training.loop import Hook, grouped, train_loop
+from lamoid.training.move_report import MoveReport
+from lamoid.training.moves import apply_moves, raise_gates
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.peak import measure_peak
 from lamoid.training.state import TrainingState
@@ -84,7 +87,8 @@ def _train(run: Run, progress: Progress | None) -> None:
 def _hooks(run: Run, progress: Progress | None, close: list[Callable[[], None]]) -> list[Hook]:
     """List what happens beside the training; a checkpoint comes last, so that it holds the evaluation too."""
     recipe, state = run.recipe, run.state
-    writers: list[Callable[[int, Figures], None]] = [JsonLines(run.out / "metrics.jsonl", after=state.step)]
+    lines = JsonLines(run.out / "metrics.jsonl", after=state.step)
+    writers: list[Callable[[int, Figures], None]] = [lines]
     if recipe.log.tensorboard:
         events = tensorboard(run.out / "tensorboard", after=state.step)
         if events is None:
@@ -93,7 +97,7 @@ def _hooks(run: Run, progress: Progress | None, close: list[Callable[[], None]])
             writers.append(events[0])
             close.append(events[1])
     shown = [*writers, _Shown(progress, state.step)] if progress is not None else writers
-    hooks: list[Hook] = [(recipe.log.every, log(run.meter, recipe.log.every, shown))]
+    hooks: list[Hook] = [*_moves(run, lines, progress), (recipe.log.every, log(run.meter, recipe.log.every, shown))]
     shards = run.data.validation
     if shards is not None:
         examples = partial(sequential, shards, context=run.loader.context, batch=recipe.evaluation.batch)
@@ -102,6 +106,25 @@ def _hooks(run: Run, progress: Progress | None, close: list[Callable[[], None]])
         hooks.append((recipe.evaluation.every, evaluate(examples, objective, shown, keep)))
     hooks.append((recipe.checkpoint.every, run.checkpoints.write))
     return hooks
+
+
+def _moves(run: Run, lines: JsonLines, progress: Progress | None) -> list[Hook]:
+    """Make the hooks that change the model, which come before all others; nothing for a run without moves."""
+    if not run.plan.moves:
+        return []
+    shards = run.data.validation or run.data.train
+    objective = OBJECTIVES[run.recipe.training.objective]
+
+    def measure(state: TrainingState) -> float:
+        examples = sequential(shards, context=run.loader.context, batch=run.recipe.evaluation.batch)
+        return measure_loss(state, islice(examples, 1), objective)
+
+    def write(report: MoveReport) -> None:
+        lines(report.step, {"move": msgspec.to_builtins(report)})
+        if progress is not None:
+            progress.say(report.line())
+
+    return [(1, apply_moves(run.plan.moves, measure, [write])), (1, raise_gates(run.plan.raisings))]
 
 
 class _Shown:
@@ -157,6 +180,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         peak_flops=peak,
         curve=None if curve is None else str(curve),
         remarks=run.remarks,
+        moves=state.moves,
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from lamoid.assembly.bounds import MOST_CONTEXT, MOST_VOCAB, whole
 from lamoid.assembly.families.shape import Shape
 from lamoid.errors import InputError
+from lamoid.recipes.training_moves import AnyMove
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, OptimizerSpec
 from lamoid.training.schedule import MOST_STEPS, ScheduleSpec
@@ -17,9 +18,12 @@ from lamoid.training.state import Dtype
 
 
 class ShapeModel(Shape, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="shape"):
-    """A new model, described by a few numbers."""
+    """A new model, described by a few numbers; ``vectors``, a file of word vectors, starts its token table."""
+
+    vectors: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("width", "layers", "heads", "context"):
             whole(name, getattr(self, name), 1, MOST_CONTEXT)
         for name in ("kv_heads", "head_width", "hidden"):
@@ -27,9 +31,13 @@ class ShapeModel(Shape, frozen=True, forbid_unknown_fields=True, tag_field="kind
 
 
 class SpecModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="spec"):
-    """A new model, described in full by a ``.toml`` or ``.json`` file; its vocab must hold the tokenizer's."""
+    """A new model, described in full by a ``.toml`` or ``.json`` file; its vocab must hold the tokenizer's.
+
+    ``vectors``, a file of word vectors, starts its token table.
+    """
 
     spec: str
+    vectors: str = ""
 
 
 class FolderModel(
@@ -149,7 +157,8 @@ class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrainingRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One training run: what is trained, on what, how long, by which rule, and what is kept.
 
-    Without a ``tokenizer`` the model's own is taken, or the one that made the shards.
+    Without a ``tokenizer`` the model's own is taken, or the one that made the shards. ``moves`` change the model
+    between two steps.
     """
 
     model: ShapeModel | SpecModel | FolderModel
@@ -161,6 +170,7 @@ class TrainingRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
     log: LogTable = LogTable()
+    moves: tuple[AnyMove, ...] = ()
     seed: int = 0
     device: str = "cpu"
     dtype: Dtype = "float32"

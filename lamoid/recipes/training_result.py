@@ -6,6 +6,7 @@ import msgspec
 
 from lamoid.contained import read_whole
 from lamoid.errors import InputError
+from lamoid.training.move_report import MoveReport
 
 RESULT = "result.json"
 _MOST_BYTES = 1 << 20
@@ -16,6 +17,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
 
     ``tokens``, ``seconds`` and the rates count the training steps of the whole run, also those before a resume;
     ``seconds_in_all`` counts everything that the process which ended it did.
+    ``parameters`` are those of the model as ``moves`` left it.
     ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, a rate measured before and after the run.
     """
 
@@ -36,10 +38,12 @@ class TrainingResult(msgspec.Struct, frozen=True):
     peak_flops: float
     curve: str | None
     remarks: list[str]
+    moves: list[MoveReport] = []
 
     def lines(self) -> list[str]:
         """Give what a person reads."""
-        lines = [f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}"]
+        lines = [move.line() for move in self.moves]
+        lines.append(f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}")
         if self.validation_loss is not None:
             best = f"best {self.best_validation_loss:.4f} at step {self.best_step}"
             lines.append(f"validation loss {self.validation_loss:.4f} nats a token ({best})")

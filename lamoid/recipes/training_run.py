@@ -14,7 +14,9 @@ from lamoid.errors import InputError
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.run_folder import DATA, fixed_part
 from lamoid.recipes.training_data import TrainingData, gather_data
+from lamoid.recipes.training_moves import MovePlan, plan_moves
 from lamoid.recipes.training_recipe import FolderModel, ShapeModel, TrainingRecipe
+from lamoid.recipes.word_vectors import start_from_vectors
 from lamoid.training.checkpoint import Checkpoints
 from lamoid.training.hooks import Meter
 from lamoid.training.peak import measure_peak
@@ -33,6 +35,7 @@ class Run:
     loader: Loader
     state: TrainingState
     meter: Meter
+    plan: MovePlan
     generation: dict[str, Any]
     remarks: list[str] = field(default_factory=list)
 
@@ -45,15 +48,16 @@ class Run:
 
 
 def check_run(recipe: TrainingRecipe) -> None:
-    """Refuse what can be known to fail before anything is written: device, model, context."""
+    """Refuse what can be known to fail before anything is written: device, model, context, moves."""
     count = torch.cuda.device_count() if recipe.device.startswith("cuda") else 0
     if recipe.device != "cpu" and int(recipe.device.partition(":")[2] or 0) >= count:
         problem = f"is {recipe.device!r}, and torch sees {count} such devices"
         raise InputError("device", problem, "name another device, or install a CUDA build of torch")
-    spec = _spec(recipe, 1)
-    if recipe.training.context > spec.context:
-        problem = f"is {recipe.training.context}, the model's context is {spec.context}"
-        raise InputError("training.context", problem, "shorten it, or make a model of a longer context")
+    for step, spec in _plan(recipe, _spec(recipe, 1)).specs:
+        if recipe.training.context > spec.context:
+            after = f" after step {step}" if step else ""
+            problem = f"is {recipe.training.context}, the model's context is {spec.context}{after}"
+            raise InputError("training.context", problem, "shorten it, or make a model of a longer context")
 
 
 def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -> Run:
@@ -64,12 +68,17 @@ def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -
         problem = f"has {data.tokenizer.vocab} tokens, the model's vocab is {vocab}"
         raise InputError("tokenizer", problem, "choose a smaller tokenizer or a larger vocab")
     torch.manual_seed(recipe.seed)
-    model, generation = _build_model(recipe, data)
+    model, generation, remarks = _build_model(recipe, data)
     context = recipe.training.context or model.spec.context
     loader = Loader(data.train, context=context, batch=recipe.training.batch, seed=recipe.seed)
     state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.dtype)
-    meter = Meter(3.0 * model.spec.flops(context), measure_peak(model.device, recipe.dtype))
-    return Run(recipe, out, data, loader, state, meter, generation)
+    plan = _plan(recipe, model.spec)
+    meter = Meter(lambda steps: 3.0 * plan.average_flops(context, steps), measure_peak(model.device, recipe.dtype))
+    return Run(recipe, out, data, loader, state, meter, plan, generation, remarks)
+
+
+def _plan(recipe: TrainingRecipe, spec: ModelSpec) -> MovePlan:
+    return plan_moves(recipe.moves, spec, steps=recipe.training.steps, seed=recipe.seed)
 
 
 def _spec(recipe: TrainingRecipe, vocab: int) -> ModelSpec:
@@ -79,18 +88,20 @@ def _spec(recipe: TrainingRecipe, vocab: int) -> ModelSpec:
     return recipe.model.spec(vocab) if isinstance(recipe.model, ShapeModel) else read_spec(recipe.model.spec)
 
 
-def _build_model(recipe: TrainingRecipe, data: TrainingData) -> tuple[LanguageModel, dict[str, Any]]:
-    """Make or load the model, with the generation settings that it will be saved with."""
+def _build_model(recipe: TrainingRecipe, data: TrainingData) -> tuple[LanguageModel, dict[str, Any], list[str]]:
+    """Make or load the model, with the generation settings that it will be saved with, and what is to be said of it."""
     generation = {"bos_token_id": data.tokenizer.start, "eos_token_id": data.tokenizer.end}
     if not isinstance(recipe.model, FolderModel):
         model = LanguageModel(_spec(recipe, data.tokenizer.vocab))
         initialise(model, recipe.seed)
-        return model.to(recipe.device), generation
+        file = recipe.model.vectors
+        remarks = [start_from_vectors(model, data.tokenizer, Path(file))] if file else []
+        return model.to(recipe.device), generation, remarks
     folder = open_folder(recipe.model.from_)
     model = load_model(folder, dtype=torch.float32)
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # a loaded one may be mapped from a file that others may change
-    return model.to(recipe.device), {**generation, **folder.generation}
+    return model.to(recipe.device), {**generation, **folder.generation}, []
 
 
 def resume_run(run: Run, progress: Progress | None) -> int:

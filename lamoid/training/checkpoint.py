@@ -12,7 +12,13 @@ import msgspec
 import torch
 from torch import Tensor
 
+from lamoid.assembly.group import GroupSpec, ModelGroup
+from lamoid.assembly.model import empty_model
+from lamoid.assembly.spec import ModelSpec
+from lamoid.assembly.surgery import transplant
+from lamoid.assembly.tying import become
 from lamoid.errors import InputError
+from lamoid.training.move_report import MoveReport
 from lamoid.training.state import TrainingState
 from lamoid.weights.durable import durable_folder, sweep
 from lamoid.weights.write import write_tensors
@@ -25,6 +31,8 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON half of a checkpoint.
 
     ``position`` is the loader's; ``identity`` is what the run must still be to go on from here, as nested JSON.
+    ``spec`` is the model's at that moment, or ``group`` that of several, which moves may have changed; ``moves`` says
+    which did.
     ``tokens`` and ``seconds`` are those of all steps so far; ``seconds`` is the one value that a clock measured.
     """
 
@@ -35,6 +43,9 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity: dict[str, Any]
     tokens: int = 0
     seconds: float = 0.0
+    spec: ModelSpec | None = None
+    group: GroupSpec | None = None
+    moves: tuple[MoveReport, ...] = ()
     format: int = 1
 
 
@@ -60,6 +71,9 @@ class Checkpoints:
             identity=self.identity,
             tokens=state.tokens,
             seconds=state.seconds,
+            spec=None if isinstance(state.model, ModelGroup) else state.model.spec,
+            group=state.model.spec if isinstance(state.model, ModelGroup) else None,
+            moves=tuple(state.moves),
         )
         with durable_folder(self.place / f"step-{state.step:08}", overwrite=True) as draft:
             write_tensors(draft, _tensors(state))
@@ -78,7 +92,16 @@ class Checkpoints:
 
 
 def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState) -> None:
-    """Put a checkpoint's numbers into ``state``: parameters, optimiser, losses and random generators."""
+    """Put a checkpoint's numbers into ``state``: parameters, optimiser, losses and random generators.
+
+    If moves had made another model of it, the model in ``state`` is made that one first.
+    """
+    if saved.group is not None and isinstance(state.model, ModelGroup):
+        for change in become(state.model, saved.group):
+            state.optimizer.apply(change, state.model)
+    elif saved.moves and saved.spec is not None:
+        change = transplant(state.model, empty_model(saved.spec), before=lambda name: None)
+        state.optimizer.apply(change, state.model)
     parameters = dict(state.model.named_parameters())
     values = _part(tensors, "model/")
     wanted = {name: parameter.shape for name, parameter in parameters.items()}
@@ -90,6 +113,7 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
     state.optimizer.load(_part(tensors, "optimizer/"))
     state.losses = tensors["losses"].tolist()
     state.validations = list(saved.validations)
+    state.moves = list(saved.moves)
     state.step = saved.step
     state.tokens, state.seconds = saved.tokens, saved.seconds
     torch.set_rng_state(tensors["random/cpu"].clone())

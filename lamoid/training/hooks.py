@@ -21,9 +21,12 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Meter:
-    """Works out a log line's figures; ``flops`` are those of one trained token, ``peak`` the machine's a second."""
+    """Works out a log line's figures; ``peak`` is what the machine does in a second.
 
-    flops: float
+    ``flops`` gives those of one trained token, averaged over the first so many steps: moves change the model.
+    """
+
+    flops: Callable[[int], float]
     peak: float
 
     def figures(self, state: TrainingState, steps: int) -> dict[str, float]:
@@ -34,7 +37,7 @@ class Meter:
             "learning_rate": state.optimizer.learning_rates[0] * state.share,
             "gradient_norm": state.gradient_norm,
             "tokens_per_second": speed,
-            "share_of_peak": speed * self.flops / self.peak,
+            "share_of_peak": speed * self.flops(state.step) / self.peak,
         }
 
 
@@ -94,7 +97,7 @@ class JsonLines:
         kept = [line for line in _lines(path) if _step(line) <= after] if after else []
         durable_file(path, b"".join(kept))
 
-    def __call__(self, step: int, figures: Figures) -> None:
+    def __call__(self, step: int, figures: Mapping[str, Any]) -> None:
         """Append the figures of one step."""
         line = msgspec.json.encode({"step": step, **figures}) + b"\n"
         with _written(self.path):

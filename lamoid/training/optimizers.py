@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from lamoid.assembly.bounds import positive
+from lamoid.assembly.surgery import Change
 from lamoid.errors import InputError
 
 Group = Literal["block_matrices", "tables", "vectors"]
@@ -41,7 +42,7 @@ class AdamWSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
     def build(self, model: nn.Module) -> "Optimizer":
         """Make the optimiser of all parameters."""
-        return Optimizer([_adamw(self, list(model.named_parameters()))], [self.learning_rate])
+        return Optimizer(self, [_adamw(self, list(model.named_parameters()))], [self.learning_rate])
 
 
 class MuonSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="muon"):
@@ -68,7 +69,7 @@ class MuonSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         matrices = [(path, parameter) for path, parameter in named if group_of(path, parameter) == "block_matrices"]
         rest = [(path, parameter) for path, parameter in named if group_of(path, parameter) != "block_matrices"]
         if not matrices:
-            return Optimizer([_adamw(self.rest, rest)], [self.rest.learning_rate])
+            return Optimizer(self, [_adamw(self.rest, rest)], [self.rest.learning_rate])
         muon = torch.optim.Muon(
             matrices,
             lr=self.learning_rate,
@@ -76,23 +77,29 @@ class MuonSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
             weight_decay=self.weight_decay,
             adjust_lr_fn={"spectral": "original", "adamw": "match_rms_adamw"}[self.scale],
         )
-        return Optimizer([muon, _adamw(self.rest, rest)], [self.learning_rate, self.rest.learning_rate])
+        return Optimizer(self, [muon, _adamw(self.rest, rest)], [self.learning_rate, self.rest.learning_rate])
 
 
 OptimizerSpec = AdamWSpec | MuonSpec
 
 
 def group_of(path: str, parameter: Tensor) -> Group:
-    """Say which rule a parameter falls under: the matrices of the blocks, the other matrices, or the vectors."""
+    """Say which rule a parameter falls under: the matrices of the blocks, the other matrices, or the vectors.
+
+    The tables of a stack among the blocks, and of positions, are tables; a group's models stand before ``blocks``.
+    """
     if parameter.ndim < 2:
         return "vectors"
-    return "block_matrices" if path.startswith("blocks.") and parameter.ndim == 2 else "tables"
+    pieces = path.split(".")
+    is_inside = "blocks" in pieces and not {"heads", "embedding", "position"} & set(pieces)
+    return "block_matrices" if is_inside and parameter.ndim == 2 else "tables"
 
 
 class Optimizer:
-    """One or two of torch's optimisers, each with its peak learning rate, taken as one."""
+    """One or two of torch's optimisers, each with its peak learning rate, taken as one; ``spec`` has the rules."""
 
-    def __init__(self, parts: list[torch.optim.Optimizer], learning_rates: list[float]) -> None:
+    def __init__(self, spec: "OptimizerSpec", parts: list[torch.optim.Optimizer], learning_rates: list[float]) -> None:
+        self.spec = spec
         self.parts = parts
         self.learning_rates = learning_rates
 
@@ -112,6 +119,27 @@ class Optimizer:
         for part in self.parts:
             part.step()
             part.zero_grad(set_to_none=True)
+
+    def apply(self, change: Change, model: nn.Module) -> None:
+        """Follow ``model`` after surgery: its parameters are grouped anew by the spec's rules.
+
+        What was kept keeps its state, the very tensors; what began as a copy has a copy of the state; what was drawn
+        starts afresh, and the state of what was removed is gone. A parameter that has come under another of the
+        parts starts afresh too.
+        """
+        old = {
+            path: (part, part.state[parameter]) for path, parameter, part in self._named() if parameter in part.state
+        }
+        fresh = self.spec.build(model)
+        came_from = {**{new: before for before, new in change.kept.items()}, **change.copied}
+        kept = set(change.kept.values())
+        for path, parameter, part in fresh._named():
+            before, state = old.get(came_from.get(path, ""), (None, {}))
+            if type(before) is type(part) and state:
+                part.state[parameter] = (
+                    state if path in kept else {entry: _copy(value) for entry, value in state.items()}
+                )
+        self.parts, self.learning_rates = fresh.parts, fresh.learning_rates
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the state as tensors named ``<entry>/<parameter's path>``."""
@@ -140,6 +168,10 @@ class Optimizer:
             for group in part.param_groups:
                 for path, parameter in zip(group["param_names"], group["params"], strict=True):
                     yield path, parameter, part
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _adamw(spec: AdamWSpec, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.AdamW:

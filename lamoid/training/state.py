@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from lamoid.assembly.model import LanguageModel
+from lamoid.training.move_report import MoveReport
 from lamoid.training.optimizers import Optimizer
 
 Dtype = Literal["float32", "bfloat16"]
@@ -15,8 +16,9 @@ Dtype = Literal["float32", "bfloat16"]
 class TrainingState:
     """A model on its way to ``steps`` optimiser steps, ``step`` of which are done.
 
-    ``losses`` has the loss of every step, ``validations`` pairs of step and validation loss. ``seconds`` and ``tokens``
-    count all steps that led here, also those before a resume, without evaluations and writing.
+    ``losses`` has the loss of every step, ``validations`` pairs of step and validation loss, ``moves`` what was made
+    of the model on the way. ``seconds`` and ``tokens`` count all steps that led here, also those before a resume,
+    without evaluations and writing.
     In ``bfloat16`` the weights and the optimiser stay in float32 and the products are computed in bfloat16 (autocast).
     """
 
@@ -27,6 +29,7 @@ class TrainingState:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
+    moves: list[MoveReport] = field(default_factory=list)
     share: float = 0.0
     gradient_norm: float = 0.0
     seconds: float = 0.0

@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 
-from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.block import BlockSpec, MixerSpec
+from lamoid.assembly.families.family import Family
+from lamoid.assembly.model import LanguageModel, check_writes
+from lamoid.assembly.paths import walk
 from lamoid.assembly.spec import ModelSpec
 from lamoid.contained import is_there
 from lamoid.errors import InputError
@@ -14,20 +18,25 @@ from lamoid.evaluation.perplexity import Loss, document_losses
 from lamoid.inference.engine import Engine, collect
 from lamoid.inference.request import Piece, Request, Settings
 from lamoid.text.tokenizer import Tokenizer
+from lamoid.verbs.asking import Text, answers
 from lamoid.verbs.placement import find_device, find_dtype
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import load_model, open_folder, save_model
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "encoder.json")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.model"),
+)
 NO_TOKENIZER = "put its tokenizer.json into the folder, or pass a tokenizer: Llama(model, tokenizer)"
 
 
 class Llama:
     """A language model and its tokenizer.
 
-    ``model`` maps (B, T) int64 ids to (B, T, vocab) logits. ``generation`` is what generation_config.json says and is
-    saved again; of it, the end tokens are used, and no sampling setting: those are arguments. ``name`` is what messages
-    call it. A model may lack a tokenizer until something needs one.
+    ``model`` maps a batch to the logits of its heads. ``generation`` is what generation_config.json says and is saved
+    again; of it, the end tokens and the decoder's start are used, and no sampling setting: those are arguments.
+    ``name`` is what messages call it, ``family`` what it is saved as where several fit. A model may lack a tokenizer
+    until something needs one.
     """
 
     def __init__(
@@ -37,15 +46,18 @@ class Llama:
         *,
         generation: dict[str, Any] | None = None,
         name: str = "the model in memory",
+        family: Family | None = None,
     ) -> None:
         self.model = model
         self.generation = _complete(generation or {}, tokenizer)
         self.name = name
+        self.family = family
         self._tokenizer = tokenizer
 
     def __repr__(self) -> str:
-        kinds = " and ".join(dict.fromkeys(type(block.mixer).__name__.lower() for block in self.model.blocks))
-        size = f"{self.spec.parameters():,} parameters in {len(self.spec.blocks)} blocks of {kinds}"
+        mixers = [part.mixer for _, part in walk(self.spec.blocks) if isinstance(part, BlockSpec)]
+        kinds = " and ".join(dict.fromkeys(_kind(mixer) for mixer in mixers)) or "none"
+        size = f"{self.spec.parameters():,} parameters in {len(mixers)} blocks of {kinds}"
         dtype = str(self.model.dtype).removeprefix("torch.")
         return f"<Llama {self.name}: {size}, {dtype} on {self.model.device}>"
 
@@ -69,6 +81,19 @@ class Llama:
         if self._tokenizer is not None:
             ends.add(self._tokenizer.end)
         return frozenset(token for token in ends if token is not None)
+
+    @property
+    def begin(self) -> int | None:
+        """The token that an encoder-decoder's texts begin with; ``None`` where a text goes on from its prompt."""
+        if not self.spec.reads_source:
+            return None
+        named = (self.generation.get(name) for name in ("decoder_start_token_id", "bos_token_id"))
+        token = next((token for token in named if token is not None), None)
+        if type(token) is not int or not 0 <= token < self.spec.vocab:
+            problem = f"is {token!r}, and a text of an encoder-decoder begins with it"
+            cure = "name it in generation_config.json; T5's is the padding token's id, 0"
+            raise InputError(f"{self.name}: decoder_start_token_id", problem, cure)
+        return token
 
     @overload
     def generate(
@@ -117,7 +142,8 @@ class Llama:
 
         Temperature 0 is greedy. A text ends with an end token, before a stop string, after ``max_tokens`` or at the
         model's context. What a prompt gets with a seed does not depend on the prompts beside it; equal prompts of one
-        call draw differently. Raises ``InputError`` naming the setting or the prompt.
+        call draw differently. An encoder-decoder reads the prompt as its source and writes a text of its own. Raises
+        ``InputError`` naming the setting, the prompt, or what keeps the model from writing.
         """
         settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
         prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
@@ -143,14 +169,41 @@ class Llama:
 
     def write(self, prompts: Sequence[str], settings: Settings) -> Iterator[Piece]:
         """Continue several texts side by side; give a ``Piece`` for each token as it is written."""
+        try:
+            check_writes(self.spec)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error.culprit}", error.problem, error.cure) from error
         requests, copies = [], {}
         for prompt in prompts:
             if not isinstance(prompt, str):
                 raise InputError("prompt", f"is {str(prompt)[:80]!r}, not a text", "give a text or a list of texts")
             requests.append(Request(tuple(self._read_prompt(prompt)), settings, copies.get(prompt, 0)))
             copies[prompt] = copies.get(prompt, 0) + 1
-        engine = Engine(self.model, self.spec.context, self.ends, self.tokenizer.stream, self.model.device)
+        place, begin = self.model.device, self.begin
+        engine = Engine(self.model, self.spec.context, self.ends, self.tokenizer.stream, place, begin=begin)
         return engine.stream(requests)
+
+    @overload
+    def logits(self, text: Text, *, head: str | None = ...) -> Tensor: ...
+
+    @overload
+    def logits(
+        self, text: list[Text] | list[str] | list[tuple[str, str]], *, head: str | None = ...
+    ) -> list[Tensor]: ...
+
+    def logits(
+        self, text: Text | list[Text] | list[str] | list[tuple[str, str]], *, head: str | None = None
+    ) -> Tensor | list[Tensor]:
+        """Give what a head answers to a text, to a pair of texts ``(first, second)``, or to each of a list of these.
+
+        A tensor (outputs,) for a head that answers about a text, (T, outputs) for one that answers about its T tokens,
+        control tokens among them: before any softmax. ``head`` is the default one if not named. An encoder-decoder
+        reads a text as its source, and as its own text behind its start token. Raises ``InputError`` for an unknown
+        head and for what cannot be read.
+        """
+        texts: list[Text] = [*text] if isinstance(text, list) else [text]
+        found = list(answers(self.model, self.tokenizer, texts, head=head, begin=self.begin))
+        return found if isinstance(text, list) else found[0]
 
     def loss(self, text: str) -> Loss:
         """Measure a text: the sum of its tokens' nats, how many they are, and its bytes in UTF-8.
@@ -168,7 +221,7 @@ class Llama:
         """
         files = {} if self._tokenizer is None else self._tokenizer.files()
         with durable_folder(Path(folder), overwrite=overwrite) as draft:
-            save_model(self.model, draft, generation=self.generation, tokenizer_files=files)
+            save_model(self.model, draft, generation=self.generation, tokenizer_files=files, family=self.family)
 
     def _read_prompt(self, prompt: str) -> list[int]:
         ids = self.tokenizer.prompt(prompt)
@@ -178,14 +231,21 @@ class Llama:
         return ids
 
 
-def load(folder: Path | str, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None) -> Llama:
+def load(
+    folder: Path | str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    ignore_fields: Sequence[str] = (),
+) -> Llama:
     """Load a model folder in the layout of Hugging Face; ``dtype`` None keeps the stored one.
 
-    A folder without a tokenizer loads too: ``.model`` works, and what needs text says what is missing. Raises
-    ``InputError`` naming file and field or tensor for whatever does not fit.
+    A folder without a tokenizer loads too: ``.model`` works, and what needs text says what is missing. Fields of
+    config.json that lamoid does not know are refused but for ``ignore_fields``. Raises ``InputError`` naming file and
+    field or tensor for whatever does not fit.
     """
     place, kind = find_device(device), find_dtype(dtype)
-    opened = open_folder(Path(folder))
+    opened = open_folder(Path(folder), ignore_fields=ignore_fields)
     tokenizer = None
     if any(is_there(opened.path, name) for name in TOKENIZER_FILES):
         tokenizer = Tokenizer.read(opened.path)
@@ -195,7 +255,12 @@ def load(folder: Path | str, *, device: str | torch.device = "cpu", dtype: str |
     ends = list(opened.ends) if len(opened.ends) > 1 else opened.end
     generation = {**opened.generation, "bos_token_id": opened.start, "eos_token_id": ends}
     model = load_model(opened, device=place, dtype=kind)
-    return Llama(model, tokenizer, generation=generation, name=str(folder))
+    return Llama(model, tokenizer, generation=generation, name=str(folder), family=opened.family)
+
+
+def _kind(mixer: MixerSpec) -> str:
+    """Name a mixer as a spec does."""
+    return str(mixer.__struct_config__.tag).replace("_", " ")
 
 
 def _complete(generation: dict[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lamoid.assembly.difference import first_difference
-from lamoid.assembly.families.family import Family
-from lamoid.assembly.families.table import FAMILIES, family_of
+from lamoid.assembly.difference import first_difference, show
+from lamoid.assembly.families.family import Architecture, Family
+from lamoid.assembly.families.table import FAMILIES, Kinship
 from lamoid.assembly.spec import ModelSpec, decode_spec, encode_spec
 from lamoid.contained import is_there, read_inside
 from lamoid.errors import InputError
@@ -20,14 +21,19 @@ _COPY = "Take a whole copy of the folder"
 OWN = "lamoid"
 _CODE_FIELDS = ("auto_map", "trust_remote_code", "_target_", "_attn_implementation_internal")
 JSON_LIMIT = 16 * 2**20
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the JSON files of a folder say. ``family`` is None for a model that keeps lamoid's own names."""
+    """What the JSON files of a folder say.
+
+    ``family`` and ``architecture`` are None for a model that keeps lamoid's own names.
+    """
 
     config: dict[str, Any]
     family: Family | None
+    architecture: Architecture | None
     spec: ModelSpec
     generation: dict[str, Any]
     start: int | None
@@ -35,16 +41,17 @@ class Description:
     remarks: tuple[str, ...]
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, ignore_fields: Sequence[str] = ()) -> Description:
     """Read and check the JSON files; where both are there, config.json and spec.json must say the same.
 
-    Raise InputError naming file and field.
+    Unknown fields of config.json are refused but for ``ignore_fields``. Raise InputError naming file and field.
     """
     config = _read_object(folder, "config.json")
     _refuse_code(folder, config)
     own = _read_own(folder)
     family = _find_family(folder, config)
-    spec = own if family is None else _read_family(folder, family, config)
+    architecture = None if family is None else family.architecture(config, str(folder / "config.json"))
+    spec = own if family is None else _read_family(folder, family, config, ignore_fields)
     if spec is None:
         raise InputError(
             folder / "spec.json", "it is not there, and config.json says that it describes the model", _COPY
@@ -55,33 +62,30 @@ def read_description(folder: Path) -> Description:
         problem = f"config.json and spec.json differ: {field} is {here} by the first and {there} by the second"
         raise InputError(folder, problem, "Remove the file that is not meant")
     generation = _read_object(folder, "generation_config.json") if is_there(folder, "generation_config.json") else {}
-    remarks: list[str] = []
-    starts, ends = (
-        _read_ids(folder, field, config, generation, spec.vocab, remarks) for field in ("bos_token_id", "eos_token_id")
-    )
-    return Description(config, family, spec, generation, starts[0] if starts else None, ends, tuple(remarks))
+    remarks = _ignored(folder, config, ignore_fields)
+    tokens = {name: _read_ids(folder, name, config, generation, spec.vocab, remarks) for name in TOKENS}
+    for name, ids in tokens.items():
+        if ids and name not in generation:
+            generation[name] = list(ids) if len(ids) > 1 else ids[0]
+    start, ends = next(iter(tokens["bos_token_id"]), None), tokens["eos_token_id"]
+    return Description(config, family, architecture, spec, generation, start, ends, tuple(remarks))
 
 
-def describe(spec: ModelSpec, *, dtype: str, generation: dict[str, Any] | None) -> dict[str, bytes]:
+def describe(
+    spec: ModelSpec, kin: Kinship | None, *, dtype: str, generation: dict[str, Any] | None
+) -> dict[str, bytes]:
     """Give config.json, spec.json and generation_config.json of a model.
 
-    ``config.json`` is of the family that reads it back as the same spec; where there is none, its model_type is
-    "lamoid" and spec.json alone describes the model. Token ids are written even if null: transformers would else
-    assume its own.
+    ``kin`` says what the model is to transformers; without it, its model_type is "lamoid" and spec.json alone describes
+    it. Token ids are written even if null: transformers would else assume its own.
     """
-    family = family_of(spec)
-    config: dict[str, Any] = {"model_type": OWN}
-    if family is not None:
-        config = {
-            "architectures": [family.architecture],
-            "model_type": family.model_type,
-            **(family.config(spec) or {}),
-        }
     generation = dict(generation or {})
-    generation.setdefault("bos_token_id", None)
-    generation.setdefault("eos_token_id", None)
-    ids = {name: generation[name] for name in ("bos_token_id", "eos_token_id")}
-    config |= ids | {"dtype": dtype, "torch_dtype": dtype}
+    for name in TOKENS[:2]:
+        generation.setdefault(name, None)
+    ids = {name: generation.get(name) for name in TOKENS if name in generation or name != "decoder_start_token_id"}
+    words = {"model_type": OWN} if kin is None else kin.config
+    config = {**words, **{name: value for name, value in ids.items() if name not in words}}
+    config |= {"dtype": dtype, "torch_dtype": dtype}
     return {
         "config.json": _encode(config),
         "spec.json": encode_spec(spec),
@@ -110,7 +114,6 @@ def _read_own(folder: Path) -> ModelSpec | None:
     if not is_there(folder, "spec.json"):
         return None
     data = read_inside(folder, "spec.json", limit=JSON_LIMIT)
-    parse_json(data, file=folder / "spec.json")
     return decode_spec(data, file=folder / "spec.json")
 
 
@@ -127,9 +130,21 @@ def _find_family(folder: Path, config: dict[str, Any]) -> Family | None:
     raise InputError(f"{folder / 'config.json'}: model_type", problem, cure)
 
 
-def _read_family(folder: Path, family: Family, config: dict[str, Any]) -> ModelSpec:
+def _read_family(folder: Path, family: Family, config: dict[str, Any], ignore_fields: Sequence[str]) -> ModelSpec:
     told = {name: value for name, value in config.items() if name not in (*_CODE_FIELDS, "quantization_config")}
-    return family.spec(told, str(folder / "config.json"))
+    return family.spec(told, str(folder / "config.json"), ignore_fields)
+
+
+def _ignored(folder: Path, config: dict[str, Any], ignore_fields: Sequence[str]) -> list[str]:
+    """Record the fields that are there and were ignored because it was asked."""
+    remarks = []
+    for name in dict.fromkeys(ignore_fields):
+        outer, _, inner = name.partition(".")
+        place = config.get(outer)
+        place = config if outer == name else place if isinstance(place, dict) else {}
+        if (inner or outer) in place:
+            remarks.append(f"{folder / 'config.json'}: {name} is {show(place[inner or outer])}: ignored, as asked")
+    return remarks
 
 
 def _read_ids(

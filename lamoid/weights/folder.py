@@ -1,5 +1,6 @@
 """Opens, loads and saves model folders in the layout of Hugging Face."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lamoid.assembly.families.family import Family
-from lamoid.assembly.families.table import family_of
+from lamoid.assembly.families.family import Architecture, Family
+from lamoid.assembly.families.table import Kinship, family_of
 from lamoid.assembly.model import LanguageModel, empty_model
 from lamoid.assembly.sharing import put_parameters
 from lamoid.assembly.spec import ModelSpec
@@ -16,7 +17,7 @@ from lamoid.contained import is_there
 from lamoid.errors import InputError
 from lamoid.weights.config import describe, read_description
 from lamoid.weights.durable import MANIFEST, Draft, sweep, verify
-from lamoid.weights.names import NameMap, family_renames, joined_shape, match_names
+from lamoid.weights.names import NameMap, Naming, join, joined_shape, match_names
 from lamoid.weights.read import Tensors, open_tensors
 from lamoid.weights.write import SHARD_BYTES, TensorWriter
 
@@ -25,14 +26,16 @@ from lamoid.weights.write import SHARD_BYTES, TensorWriter
 class ModelFolder:
     """A model folder that was checked as a whole; its numbers are still on the disk.
 
-    ``family`` is None for a model that keeps lamoid's own names. ``spec`` is the configuration's, with heads tied or
-    not as the tensors are. ``start`` and ``ends`` are token ids of the configuration; ``end`` is the first of the
-    latter. ``ignored`` names tensors that carry no weights, ``remarks`` says what was read otherwise than written.
+    ``family`` and ``architecture`` are None for a model that keeps lamoid's own names. ``spec`` is the configuration's,
+    with heads tied or not as the tensors are. ``start`` and ``ends`` are token ids of the configuration; ``end`` is the
+    first of the latter. ``ignored`` names tensors that carry no weights, ``remarks`` says what was read otherwise than
+    written.
     """
 
     path: Path
     config: dict[str, Any]
     family: Family | None
+    architecture: Architecture | None
     spec: ModelSpec
     tensors: Tensors
     generation: dict[str, Any]
@@ -54,22 +57,22 @@ class ModelFolder:
     def parameter(self, name: str, *, views: bool = False) -> Tensor:
         """Give a parameter of the model by lamoid's name: mapped from the file where it lies there as it is.
 
-        One that lies there joined with others or transposed is copied, or with ``views`` seen through its strides.
+        One that lies there joined with others or transposed is copied, or with ``views`` seen through its strides; one
+        that lies there head by head is always copied.
         """
         part = self.names.parts[name]
-        tensor = self.tensors.tensor(part.theirs)
-        turned = tensor.t() if part.transposed else tensor
-        view = turned if part.is_whole else turned[part.first : part.first + part.rows]
+        view = part.cut(self.tensors.tensor(part.theirs))
         if views or (part.is_whole and view.is_contiguous()):
             return view
         return view.clone(memory_format=torch.contiguous_format)
 
 
-def open_folder(path: Path | str) -> ModelFolder:
+def open_folder(path: Path | str, *, ignore_fields: Sequence[str] = ()) -> ModelFolder:
     """Open a model folder: config.json (transformers 4 or 5, or lamoid's own with spec.json) and safetensors.
 
-    Read JSON and headers only; where there is a manifest, every size is compared with it. Raise InputError naming
-    file, field or tensor for whatever does not fit.
+    Read JSON and headers only; where there is a manifest, every size is compared with it. Fields of config.json that
+    lamoid does not know are refused but for ``ignore_fields``, which are recorded in the remarks. Raise InputError
+    naming file, field or tensor for whatever does not fit.
     """
     path = Path(path)
     if not path.exists():
@@ -81,15 +84,16 @@ def open_folder(path: Path | str) -> ModelFolder:
         inner = path / "model"
         cure = f"Give {inner}" if (inner / "config.json").exists() else "Give a folder that holds a model"
         raise InputError(path / "config.json", "the file does not exist", cure)
-    description = read_description(path)
+    description = read_description(path, ignore_fields)
     tensors = open_tensors(path)
-    names = match_names(description.family, description.spec, tensors, path)
+    names = match_names(description.family, description.architecture, description.spec, tensors, path)
     if (path / MANIFEST).exists():
         verify(path, hashes=False)
     return ModelFolder(
         path=path,
         config=description.config,
         family=description.family,
+        architecture=description.architecture,
         spec=names.spec,
         tensors=tensors,
         generation=description.generation,
@@ -133,22 +137,24 @@ def save_model(
     generation: dict[str, Any] | None,
     tokenizer_files: dict[str, bytes],
     shard_bytes: int = SHARD_BYTES,
+    family: Family | None = None,
 ) -> None:
     """Write a whole model folder that lamoid and transformers read: JSON, weights in their own dtype, tokenizer.
 
-    A model that no family fits is written under lamoid's own names, with model_type "lamoid".
+    It is written as one of ``family`` if it fits, else of the first that does; a model that none fits is written under
+    lamoid's own names, with model_type "lamoid".
     """
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    rows = family_renames(family_of(model.spec), model.spec, shapes)
-    infos = [(row.theirs, parameters[row.ours[0]].dtype, joined_shape(row, shapes)) for row in rows]
+    kin = family_of(model.spec, family)
+    naming = Naming() if kin is None else Naming(kin.family, kin.architecture)
+    rows = [(row, name) for row in naming.rows(model.spec, shapes) for name in (row.theirs, *row.also)]
+    infos = [(name, parameters[row.ours[0]].dtype, joined_shape(row, shapes)) for row, name in rows]
     order = sorted(range(len(rows)), key=lambda index: -infos[index][1].itemsize)  # keeps every tensor aligned
-    write_description(draft, model.spec, dtype=model.dtype, generation=generation, tokenizer_files=tokenizer_files)
+    _write_files(draft, model.spec, kin, model.dtype, generation, tokenizer_files)
     writer = TensorWriter(draft, [infos[index] for index in order], shard_bytes=shard_bytes)
     for index in order:
-        parts = [parameters[name] for name in rows[index].ours]
-        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
-        writer.write(joined.t() if rows[index].transposed else joined)
+        writer.write(join(rows[index][0], parameters))
     writer.finish()
 
 
@@ -159,8 +165,20 @@ def write_description(
     dtype: torch.dtype,
     generation: dict[str, Any] | None,
     tokenizer_files: dict[str, bytes],
+    family: Family | None = None,
 ) -> None:
     """Write all of a model folder but its weights."""
-    files = describe(spec, dtype=str(dtype).removeprefix("torch."), generation=generation)
+    _write_files(draft, spec, family_of(spec, family), dtype, generation, tokenizer_files)
+
+
+def _write_files(
+    draft: Draft,
+    spec: ModelSpec,
+    kin: Kinship | None,
+    dtype: torch.dtype,
+    generation: dict[str, Any] | None,
+    tokenizer_files: dict[str, bytes],
+) -> None:
+    files = describe(spec, kin, dtype=str(dtype).removeprefix("torch."), generation=generation)
     for name, data in {**tokenizer_files, **files}.items():
         draft.write(name, data)

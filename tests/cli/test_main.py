@@ -129,7 +129,7 @@ def test_help_groups_the_commands_and_imports_no_torch() -> None:
     assert done.returncode == 0
     for command in COMMANDS:
         assert command.group in done.stdout
-        assert command.name in done.stdout
+        assert command.name.split()[0] in done.stdout
     assert "| torch" not in done.stderr
     assert "| numpy" not in done.stderr
 
@@ -137,10 +137,10 @@ def test_help_groups_the_commands_and_imports_no_torch() -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_the_help_of_each_command_has_its_example(command: Command, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert main.run([command.name, "--help"]) == 0
+    assert main.run([*command.name.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert command.example in " ".join(text.split())
-    assert command.example.split()[1] == command.name
+    assert command.example.startswith(f"lamoid {command.name} ")
     assert "--json" in text
 
 

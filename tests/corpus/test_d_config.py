@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "22b-scaling-list": (change(rope_scaling=[2]), "config.json: rope_scaling"),
     "23-tied-by-none": (without_head, "tie_word_embeddings is false"),
     "24-max-position-2^63": (change(max_position_embeddings=2**63), "config.json: max_position_embeddings"),
-    "25-unknown-family": (change(model_type="lama"), "Known are gpt2, lamoid, llama; the nearest is llama"),
+    "25-unknown-family": (change(model_type="lama"), "lamoid, llama, mistral"),
     "25b-no-family": (drop("model_type"), "config.json: model_type"),
     "25c-family-is-a-list": (change(model_type=["llama"]), "config.json: model_type"),
     "25d-own-family-without-spec": (change(model_type="lamoid"), "spec.json"),

@@ -120,6 +120,41 @@ def test_more_texts_than_rows_are_written_in_turn() -> None:
     assert [shape[0] for shape in engine.predictor.shapes] == [2, 2, 2, 2, 1, 1]  # type: ignore[attr-defined]
 
 
+class Translating(Counting):
+    """Counts what it has written on from the sum of its source, and notes each source that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[list[list[int]]] = []
+
+    def step(self, reading: Batch | Tensor, cache: Any) -> Tensor:
+        source = as_batch(reading).source
+        if source is not None:
+            self.sources.append(source.ids.tolist())
+            real = torch.ones_like(source.ids) if source.segments is None else source.segments
+            cache.sums = (source.ids * real).sum(1)
+        return super().step(reading, cache)
+
+
+def translating(*, context: int = 100, rows: int = 16) -> Engine:
+    return Engine(Translating(), context, frozenset(), Spelling, CPU, rows, begin=2)
+
+
+def test_a_text_of_an_encoder_decoder_begins_anew_and_its_source_is_read_once() -> None:
+    engine = translating()
+    done = engine.generate([Request((1, 2, 3), Settings(max_tokens=3)), Request((4,), Settings(max_tokens=3))])
+    assert [text.ids for text in done] == [(8, 16, 32), (6, 12, 24)]
+    assert engine.predictor.sources == [[[1, 2, 3], [4, 0, 0]]]  # type: ignore[attr-defined]
+    assert engine.predictor.shapes == [(2, 1)] * 3  # type: ignore[attr-defined]
+
+
+def test_source_and_text_have_the_context_each() -> None:
+    [done] = translating(context=4).generate([Request((1,) * 4, Settings(max_tokens=9))])
+    assert len(done.ids) == 4
+    with pytest.raises(InputError, match="prompt: has 5 tokens"):
+        translating(context=4).stream([Request((1,) * 5, Settings())])
+
+
 def test_nothing_asked_is_nothing_written() -> None:
     assert counting().generate([]) == []
 

@@ -84,7 +84,7 @@ def test_a_fusion(tmp_path: Path, options: dict[str, Any], capsys: pytest.Captur
 def test_defaults_are_left_out_and_what_looks_like_an_option_is_none() -> None:
     values = {"models": ["-x", Path("y z")], "on": "a'b", "seed": 0, "batch": 4, "overwrite": True}
     known = dict.fromkeys(("out", "separator", "context", "dtype", "progress"))
-    command = report_command(evaluate, {**known, "field": "text", "device": "cpu", **values})
+    command = report_command(evaluate, {**known, "field": "text", "device": "cpu", "ignore_field": (), **values})
     assert shlex.split(command) == [
         "lamoid", "evaluate", "--on=a'b", "--batch=4", "--overwrite", "--", "-x", "y z"
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.likelihood import IGNORED
 from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.surgery_moves import to_experts
 from lamoid.data.loader import TrainingBatch
 from lamoid.errors import InputError
 from lamoid.training.hooks import measure_loss
@@ -90,6 +91,33 @@ def test_terms_are_weighed_over_the_global_batch() -> None:
     assert loss > causal_loss
     assert accumulated_loss == pytest.approx(loss, rel=1e-6)
     assert (accumulated - whole).norm() <= 1e-6 * whole.norm()
+
+
+def test_the_balance_of_experts_is_a_term_of_training_only_and_says_that_it_is_not_additive() -> None:
+    state = make_state()
+    to_experts(state.model, "blocks.*.feedforward", 3, balance=0.5)
+    parts = make_examples(8, 4)
+    state.model.train()
+    reading = state.model.read(parts[0].batch)
+    wanted = sum(0.5 * found.value.item() for found in reading.balances)
+    terms = CAUSAL.terms(state.model, parts[0])
+    assert len(reading.balances) == 2
+    assert not terms["balance"].is_additive
+    assert terms["next_token"].is_additive
+    assert terms["balance"].sum.item() / terms["balance"].count == pytest.approx(wanted)
+    each = [CAUSAL.terms(state.model, part) for part in parts]
+    balance = sum(found["balance"].sum.item() for found in each) / 128
+    nats = sum(found["next_token"].sum.item() for found in each) / sum(found["next_token"].count for found in each)
+    assert compute_gradients(state, parts, CAUSAL) == pytest.approx(nats + balance, rel=1e-6)
+    assert all(router.grad.abs().max() > 0 for name, router in state.model.named_parameters() if "router" in name)  # type: ignore[union-attr]
+    assert measure_loss(state, parts, CAUSAL) == pytest.approx(nats, rel=1e-5), "measured without it"
+
+
+def test_padding_counts_for_no_balance() -> None:
+    [example] = make_examples(4, 4)
+    segments = torch.ones_like(example.batch.ids)
+    segments[:, 10:] = 0
+    assert CAUSAL.counts(TrainingBatch(Batch(example.batch.ids, segments), example.targets))["balance"] == 40
 
 
 def test_the_measured_loss_does_not_depend_on_the_batch() -> None:

@@ -118,3 +118,12 @@ def test_a_state_of_another_model_is_refused() -> None:
 def test_settings_that_cannot_train_are_refused(spec: type, bad: dict) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         spec(**bad)
+
+
+def test_tables_among_the_blocks_are_tables_and_a_groups_blocks_are_blocks() -> None:
+    matrix = torch.empty(2, 2)
+    for path in ("blocks.0.mixer.query.weight", "news.blocks.0.mixer.query.weight", "blocks.1.reader.blocks.0.x"):
+        assert group_of(path, matrix) == "block_matrices"
+    for path in ("blocks.0.memory.embedding.tokens.weight", "blocks.0.mixer.position.weight", "heads.blocks.weight"):
+        assert group_of(path, matrix) == "tables"
+    assert group_of("blocks.0.mixer.taps", torch.empty(2, 2, 2)) == "tables"
