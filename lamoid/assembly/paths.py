@@ -19,13 +19,18 @@ def children(part: Spec) -> list[tuple[str, Spec]]:
     return list(part.items()) if isinstance(part, Mapping) else []
 
 
-def walk(part: Spec, path: str = "") -> Iterator[tuple[str, Spec]]:
-    """Give every struct in ``part`` with its path, itself first, in the order in which it is written; no recursion."""
+def walk(part: Spec, path: str = "", *, leaves: tuple[type, ...] = ()) -> Iterator[tuple[str, Spec]]:
+    """Give every struct in ``part`` with its path, itself first, in the order in which it is written; no recursion.
+
+    What is in a struct of the types ``leaves`` is left out.
+    """
     waiting = [(path, part)]
     while waiting:
         place, found = waiting.pop()
         if isinstance(found, msgspec.Struct):
             yield place, found
+            if isinstance(found, leaves):
+                continue
         inside = [(join(place, name), value) for name, value in children(found)]
         waiting.extend(reversed([pair for pair in inside if is_composite(pair[1])]))
 

@@ -17,12 +17,22 @@ from lamoid.assembly.paths import children, is_composite, join, part_at, walk
 from lamoid.assembly.scope import Scope
 from lamoid.assembly.sharing import ShareSpec
 from lamoid.assembly.task_heads import TaskHeadSpec, TextAnswerSpec
-from lamoid.assembly.wiring import SOURCE, CrossSpec, NodeSpec, StackSpec, check_names, in_series, series_scopes
+from lamoid.assembly.wiring import (
+    SOURCE,
+    CrossSpec,
+    NodeSpec,
+    ProjectSpec,
+    StackSpec,
+    check_names,
+    in_series,
+    series_scopes,
+)
 from lamoid.assembly.written import read_written
 from lamoid.assembly.written_file import parse_spec_json, read_tree
 from lamoid.errors import InputError
 
 MOST_PARTS = 300_000
+LEAVES = (BlockSpec, ProjectSpec, EmbeddingSpec)
 HeadSpec = NextTokenSpec | TaskHeadSpec
 
 
@@ -106,7 +116,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def reads_source(self) -> bool:
         """Does it read a second batch beside its own, as an encoder-decoder does?"""
-        return any(isinstance(part, StackSpec) and part.stream == SOURCE for _, part in walk(self.blocks))
+        return any(is_source(part) for _, part in walk(self.blocks, leaves=LEAVES))
 
     @property
     def not_causal(self) -> str | None:
@@ -119,8 +129,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def own_blocks(part: Any, path: str) -> Iterator[tuple[str, BlockSpec]]:
     """Give every block with its path, but for those that read a source."""
-    sources = tuple(f"{join(path, place)}." for place, node in walk(part) if is_source(node))
-    for place, node in walk(part):
+    sources = tuple(f"{join(path, place)}." for place, node in walk(part, leaves=LEAVES) if is_source(node))
+    for place, node in walk(part, leaves=LEAVES):
         whole_path = join(path, place)
         if isinstance(node, BlockSpec) and not whole_path.startswith(sources):
             yield whole_path, node
@@ -157,8 +167,8 @@ def _measure(part: Any, depth: int, seen: dict[int, tuple[int, int, int]]) -> tu
 
 def _check_sources(spec: ModelSpec) -> None:
     """A source has places of its own, so only a cross can join it to the stream."""
-    memories = {f"{place}.memory" for place, part in walk(spec.blocks) if isinstance(part, CrossSpec)}
-    for place, part in walk(spec.blocks):
+    memories = {f"{place}.memory" for place, part in walk(spec.blocks, leaves=LEAVES) if isinstance(part, CrossSpec)}
+    for place, part in walk(spec.blocks, leaves=LEAVES):
         if is_source(part) and place not in memories:
             cure = 'make it the memory of a "cross", or let it read a stream that goes with the ids'
             raise InputError(f"blocks.{place}", "reads the source outside of a cross", cure)

@@ -24,9 +24,9 @@ def assemble(
     """Build a model and draw its weights, in float32, from ``seed``.
 
     ``spec`` is the whole description, its ``.json`` or ``.toml`` file, or a family's ``Shape``, which takes its
-    vocabulary from the tokenizer. ``tokenizer`` may be a folder or file. ``vectors``, a file of word2vec or GloVe, gives
-    the token table the rows of the words that are in both; ``say`` is told how many. Raises ``InputError`` for what does
-    not fit.
+    vocabulary from the tokenizer. ``tokenizer`` may be a folder or file. ``vectors``, a file of word2vec or GloVe,
+    gives the token table the rows of the words that are in both; ``say`` is told how many. Raises ``InputError`` for
+    what does not fit.
     """
     if isinstance(tokenizer, str | Path):
         tokenizer = Tokenizer.read(Path(tokenizer))

@@ -42,8 +42,8 @@ def draw(
     path, target = Path(spec), Path(out)
     if target.suffix not in FORMS:
         raise InputError(target, f"ends with {target.suffix!r}", f"choose one of {', '.join(FORMS)}")
-    model = read_source(path).spec
-    groups = shared_groups(empty_model(model))
+    model = empty_model(read_source(path).spec)
+    groups = shared_groups(model)
     marks = marks_of(groups)
     tree = folded(parts_of(model, marks))
     data = _written(tree, target.suffix, path.resolve().stem, [(marks[paths[0]], paths) for paths in groups])

@@ -84,17 +84,15 @@ def info(
 def _describe(path: Path, spec: ModelSpec, folder: ModelFolder | None) -> Info:
     kin = family_of(spec) if folder is None else None
     family = kin.family if kin is not None else folder.family if folder is not None else None
-    if folder is None:
-        dtypes, numbers = {torch.float32: spec.parameters()}, spec.parameters()
-    else:
-        dtypes, numbers = _count(folder), sum(_count(folder).values())
+    parameters, tree = spec.parameters(), tree_of(empty_model(spec))
+    dtypes = {torch.float32: tree.parameters} if folder is None else _count(folder)
     widest = max(dtypes, key=lambda dtype: dtype.itemsize)
     return Info(
         path=str(path),
         family="lamoid" if family is None else family.model_type,
         dtypes=[_name(dtype) for dtype in dtypes],
-        parameters=spec.parameters(),
-        stored_numbers=numbers,
+        parameters=parameters,
+        stored_numbers=sum(dtypes.values()),
         stored_bytes=sum(dtype.itemsize * count for dtype, count in dtypes.items()),
         width=spec.width,
         layers=sum(isinstance(part, BlockSpec) for _, part in walk(spec.blocks)),
@@ -107,7 +105,7 @@ def _describe(path: Path, spec: ModelSpec, folder: ModelFolder | None) -> Info:
         heads=list(spec.heads),
         has_tokenizer=any(is_there(path, name) for name in TOKENIZER_FILES),
         remarks=[] if folder is None else list(folder.remarks),
-        tree=tree_of(empty_model(spec)),
+        tree=tree,
     )
 
 

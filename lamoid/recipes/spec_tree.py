@@ -42,7 +42,7 @@ class Node(msgspec.Struct, frozen=True):
 
 def tree_of(model: LanguageModel) -> Node:
     """Give the tree of a model, whose parameters need not be there."""
-    figures = {part.path: part for part in _all(parts_of(model.spec, {}))}
+    figures = {part.path: part for part in _all(parts_of(model, {}))}
     homes = {path: paths[0] for paths in shared_groups(model) for path in paths}
     return _node("model", "", model, model.spec, _Found(figures, homes, {}))
 

@@ -146,7 +146,8 @@ class _Shown:
 def _save(run: Run, name: str, state: TrainingState) -> None:
     """Save the model of the moment as a folder in the run's."""
     with durable_folder(run.out / name, overwrite=True) as draft:
-        save_model(state.model, draft, generation=run.generation, tokenizer_files=run.data.tokenizer.files())
+        files = run.data.tokenizer.files()
+        save_model(state.model, draft, generation=run.generation, tokenizer_files=files, family=run.family)
 
 
 def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:

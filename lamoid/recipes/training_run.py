@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 
+from lamoid.assembly.families.family import Family
+from lamoid.assembly.families.table import FAMILIES
 from lamoid.assembly.initialise import initialise
-from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.model import LanguageModel, check_writes
+from lamoid.assembly.paths import walk
 from lamoid.assembly.spec import ModelSpec, read_spec
+from lamoid.assembly.wiring import StackSpec
 from lamoid.data.loader import Loader
 from lamoid.errors import InputError
 from lamoid.recipes.progress import Progress
@@ -27,7 +31,10 @@ from lamoid.weights.folder import load_model, open_folder
 
 @dataclass
 class Run:
-    """The parts of a run; ``remarks`` gathers what its result will say besides the figures."""
+    """The parts of a run; ``remarks`` gathers what its result will say besides the figures.
+
+    ``family`` is the one that the model is saved as, as long as it fits; ``None`` leaves that to its spec.
+    """
 
     recipe: TrainingRecipe
     out: Path
@@ -37,6 +44,7 @@ class Run:
     meter: Meter
     plan: MovePlan
     generation: dict[str, Any]
+    family: Family | None
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -54,6 +62,7 @@ def check_run(recipe: TrainingRecipe) -> None:
         problem = f"is {recipe.device!r}, and torch sees {count} such devices"
         raise InputError("device", problem, "name another device, or install a CUDA build of torch")
     for step, spec in _plan(recipe, _spec(recipe, 1)).specs:
+        _check_reading(spec)
         if recipe.training.context > spec.context:
             after = f" after step {step}" if step else ""
             problem = f"is {recipe.training.context}, the model's context is {spec.context}{after}"
@@ -74,7 +83,26 @@ def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -
     state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.dtype)
     plan = _plan(recipe, model.spec)
     meter = Meter(lambda steps: 3.0 * plan.average_flops(context, steps), measure_peak(model.device, recipe.dtype))
-    return Run(recipe, out, data, loader, state, meter, plan, generation, remarks)
+    return Run(recipe, out, data, loader, state, meter, plan, generation, _family(recipe), remarks)
+
+
+def _check_reading(spec: ModelSpec) -> None:
+    """Refuse a model that cannot learn which token comes next from a text alone."""
+    check_writes(spec)
+    streams = [part.stream for _, part in walk(spec.blocks) if isinstance(part, StackSpec)]
+    other = next((name for name in streams if name != "ids"), None)
+    if other is not None:
+        problem = f"reads the stream {other!r}, and a text has no ids but its own"
+        raise InputError(
+            "model", problem, "train it in Python with batches that have the stream, or leave that part out"
+        )
+
+
+def _family(recipe: TrainingRecipe) -> Family | None:
+    """Give the family that the model comes from."""
+    if isinstance(recipe.model, FolderModel):
+        return open_folder(recipe.model.from_).family
+    return FAMILIES[recipe.model.family] if isinstance(recipe.model, ShapeModel) else None
 
 
 def _plan(recipe: TrainingRecipe, spec: ModelSpec) -> MovePlan:

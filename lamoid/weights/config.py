@@ -46,6 +46,8 @@ def read_description(folder: Path, ignore_fields: Sequence[str] = ()) -> Descrip
 
     Unknown fields of config.json are refused but for ``ignore_fields``. Raise InputError naming file and field.
     """
+    if isinstance(ignore_fields, str):
+        raise InputError("ignore_fields", f"is the text {ignore_fields[:80]!r}", "give a list of names")
     config = _read_object(folder, "config.json")
     _refuse_code(folder, config)
     own = _read_own(folder)
@@ -66,7 +68,7 @@ def read_description(folder: Path, ignore_fields: Sequence[str] = ()) -> Descrip
     tokens = {name: _read_ids(folder, name, config, generation, spec.vocab, remarks) for name in TOKENS}
     for name, ids in tokens.items():
         if ids and name not in generation:
-            generation[name] = list(ids) if len(ids) > 1 else ids[0]
+            generation[name] = list(ids) if len(ids) > 1 else next(iter(ids))
     start, ends = next(iter(tokens["bos_token_id"]), None), tokens["eos_token_id"]
     return Description(config, family, architecture, spec, generation, start, ends, tuple(remarks))
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lamoid.assembly.families.table import FAMILIES
+from lamoid.assembly.families.shape import Shape
+from lamoid.assembly.families.table import FAMILIES, family_of
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.errors import InputError
+from lamoid.recipes.info import info
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import ModelFolder, load_model, open_folder, save_model
 
@@ -47,6 +49,11 @@ GPT2 = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 8}
+QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "max_window_layers": 1}
+QWEN3 = QWEN2 | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 6}
+SMOLLM3 = LLAMA | {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]}
+CLASSES = LLAMA | {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "no", "1": "yes"}}
 
 
 def make(folder: Path, config: dict[str, Any]) -> None:
@@ -104,7 +111,8 @@ def without_head(folder: Path) -> None:
 
 
 # name: (what is done to a good folder, what the message names)
-REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+Cases = dict[str, tuple[Callable[[Path], object], str]]
+REFUSED: Cases = {
     "01-trust-remote-code": (change(trust_remote_code=True), "config.json: trust_remote_code"),
     "02-auto-map": (change(auto_map={"AutoModelForCausalLM": "evil--x.Model"}), "config.json: auto_map"),
     "02b-auto-map-of-an-unknown-type": (change(auto_map={"AutoModel": "e.M"}, model_type="evil"), "never runs code"),
@@ -146,6 +154,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "22b-scaling-list": (change(rope_scaling=[2]), "config.json: rope_scaling"),
     "23-tied-by-none": (without_head, "tie_word_embeddings is false"),
     "24-max-position-2^63": (change(max_position_embeddings=2**63), "config.json: max_position_embeddings"),
+    "25e-unknown-class": (change(architectures=["LlamaModel"]), "LlamaForCausalLM, LlamaForSequenceClassification"),
+    "25f-class-of-another-family": (change(architectures=["GPT2LMHeadModel"]), "config.json: architectures"),
+    "25g-classes-are-a-number": (change(architectures=3), "config.json: architectures"),
+    "25h-class-is-a-list": (change(architectures=[["LlamaForCausalLM"]]), "config.json: architectures"),
+    "25i-class-of-other-tensors": (change(architectures=["LlamaForTokenClassification"]), "score.weight"),
     "25-unknown-family": (change(model_type="lama"), "lamoid, llama, mistral"),
     "25b-no-family": (drop("model_type"), "config.json: model_type"),
     "25c-family-is-a-list": (change(model_type=["llama"]), "config.json: model_type"),
@@ -166,7 +179,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "36-eos-text": (change(eos_token_id="0"), "config.json: eos_token_id"),
     "37-eos-empty-list": (change(eos_token_id=[]), "config.json: eos_token_id"),
 }
-REFUSED_GPT2 = {
+REFUSED_GPT2: Cases = {
     "06-layers-0": (change(n_layer=0), "config.json: n_layer"),
     "09-layers-text": (change(n_layer="12"), "config.json: n_layer"),
     "13-heads-do-not-divide": (change(n_head=3), "config.json: n_head"),
@@ -177,11 +190,61 @@ REFUSED_GPT2 = {
 }
 
 
-@pytest.mark.parametrize("case", [*(f"llama-{name}" for name in REFUSED), *(f"gpt2-{name}" for name in REFUSED_GPT2)])
-def test_refused(tmp_path: Path, case: str) -> None:
-    family, name = case.split("-", 1)
-    make(tmp_path / "model", LLAMA if family == "llama" else GPT2)
-    spoil, expected = (REFUSED if family == "llama" else REFUSED_GPT2)[name]
+REFUSED_MISTRAL: Cases = {
+    "01-window-0": (change(sliding_window=0), "config.json: sliding_window"),
+    "02-window-text": (change(sliding_window="8"), "config.json: sliding_window"),
+    "03-layer-types": (change(layer_types=["full_attention"] * 2), "layer_types"),
+    "04-biases": (change(attention_bias=True), "attention_bias"),
+}
+REFUSED_QWEN2: Cases = {
+    "01-layers-that-slide-without-a-window": (change(layer_types=["sliding_attention"] * 2), "layer_types"),
+    "02-unknown-layer-type": (change(layer_types=["full_attention", "evil"]), "config.json: layer_types"),
+    "03-too-few-layer-types": (change(layer_types=["full_attention"]), "config.json: layer_types"),
+    "04-layer-types-of-numbers": (change(layer_types=[1, 0]), "config.json: layer_types"),
+    "05-layer-types-of-lists": (change(layer_types=[[], []]), "config.json: layer_types"),
+    "06-first-window-negative": (change(max_window_layers=-1), "config.json: max_window_layers"),
+    "07-windows-text": (change(use_sliding_window="yes"), "config.json: use_sliding_window"),
+    "08-head-norms": (change(qk_norm=True), "qk_norm"),
+}
+REFUSED_QWEN3: Cases = {
+    "01-heads-as-wide-as-is-usual": (drop("head_dim"), "q_proj.weight has the shape (24, 16) in the files and (512,"),
+    "02-norm-eps-0": (change(rms_norm_eps=0.0), "config.json: rms_norm_eps"),
+}
+REFUSED_SMOLLM3: Cases = {
+    "01-turned-2": (change(no_rope_layers=[1, 2]), "config.json: no_rope_layers"),
+    "02-turned-true": (change(no_rope_layers=[True, False]), "config.json: no_rope_layers"),
+    "03-too-few": (change(no_rope_layers=[1]), "config.json: no_rope_layers"),
+    "04-every-0th": (change(no_rope_layers=None, no_rope_layer_interval=0), "config.json: no_rope_layer_interval"),
+}
+REFUSED_CLASSES: Cases = {
+    "01-names-empty": (change(id2label={}), "config.json: id2label"),
+    "02-names-list": (change(id2label=["no", "yes"]), "config.json: id2label"),
+    "03-names-with-a-gap": (change(id2label={"0": "no", "2": "yes"}), "config.json: id2label"),
+    "04-names-numbers": (change(id2label={"0": 0, "1": 1}), "config.json: id2label"),
+    "05-names-twice": (change(id2label={"0": "no", "1": "no"}), "config.json: id2label"),
+    "06-names-of-three": (change(id2label={"0": "a", "1": "b", "2": "c"}), "score.weight has the shape (2, 16)"),
+    "07-count-other": (change(num_labels=3), "config.json: num_labels"),
+    "08-count-0": (change(id2label=None, num_labels=0), "config.json: num_labels"),
+    "09-count-10^9": (change(id2label=None, num_labels=10**9), "config.json: num_labels"),
+    "10-problem-unknown": (change(problem_type="ranking"), "config.json: problem_type"),
+    "11-problem-list": (change(problem_type=["regression"]), "config.json: problem_type"),
+}
+TABLES: dict[str, tuple[dict[str, Any], Cases]] = {
+    "llama": (LLAMA, REFUSED),
+    "gpt2": (GPT2, REFUSED_GPT2),
+    "mistral": (MISTRAL, REFUSED_MISTRAL),
+    "qwen2": (QWEN2, REFUSED_QWEN2),
+    "qwen3": (QWEN3, REFUSED_QWEN3),
+    "smollm3": (SMOLLM3, REFUSED_SMOLLM3),
+    "classes": (CLASSES, REFUSED_CLASSES),
+}
+
+
+@pytest.mark.parametrize(("table", "name"), [(table, name) for table, (_, cases) in TABLES.items() for name in cases])
+def test_refused(tmp_path: Path, table: str, name: str) -> None:
+    config, cases = TABLES[table]
+    make(tmp_path / "model", config)
+    spoil, expected = cases[name]
     spoil(tmp_path / "model")
     before = sorted(path.name for path in (tmp_path / "model").iterdir())
     tracemalloc.start()
@@ -197,9 +260,9 @@ def test_refused(tmp_path: Path, case: str) -> None:
 
 
 def test_the_good_folders_load(tmp_path: Path) -> None:
-    for config in (LLAMA, GPT2):
-        make(tmp_path / config["model_type"], config)
-        folder = open_folder(tmp_path / config["model_type"])
+    for name, (config, _) in TABLES.items():
+        make(tmp_path / name, config)
+        folder = open_folder(tmp_path / name)
         assert (folder.start, folder.end, folder.ignored, folder.remarks) == (0, 0, (), ())
         assert torch.isfinite(load_model(folder)(torch.tensor([[1, 2, 3]]))).all()
 
@@ -241,3 +304,60 @@ def test_config_and_spec_must_agree(tmp_path: Path) -> None:
     change(rope_theta=20000.0)(tmp_path / "model")
     with pytest.raises(InputError, match=r"differ: blocks\[0\]\.mixer\.position\.base is 20000\.0 by"):
         open_folder(tmp_path / "model")
+
+
+WRONG = [0, -1, 10**9, 2**63, 1.5, -0.5, float("nan"), float("inf"), "12", "", None, True, [], [1], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_field_of_any_family_is_read_or_refused_by_name(family: str) -> None:
+    """Whatever stands in a field, of whatever class: it is read, or refused by an error that names the file."""
+    good = Shape(family=family, width=16, layers=2, heads=2, context=32).spec(11)
+    for architecture in FAMILIES[family].architectures:
+        kin = family_of(good, FAMILIES[family])
+        assert kin is not None
+        config = {**kin.config, "architectures": [architecture.name], "id2label": {"0": "no", "1": "yes"}}
+        FAMILIES[family].spec(config, "config.json")
+        culprits = []
+        for field in config:
+            for wrong in WRONG:
+                try:
+                    FAMILIES[family].spec(config | {field: wrong}, "config.json")
+                except InputError as error:
+                    culprits.append(error.culprit)
+        assert len(culprits) > 5 * len(WRONG)
+        assert all(culprit.startswith("config.json") for culprit in culprits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_unknown_field_of_any_family_is_refused_unless_asked(family: str) -> None:
+    found = family_of(Shape(family=family, width=16, layers=2, heads=2, context=32).spec(11), FAMILIES[family])
+    assert found is not None
+    assert found.family.model_type == family
+    config = found.config | {"evil_factor": 2.0}
+    with pytest.raises(InputError, match=r"config\.json.*evil_factor.*--ignore-field"):
+        FAMILIES[family].spec(config)
+    assert FAMILIES[family].spec(config, ignore=["evil_factor"]) == FAMILIES[family].spec(found.config)
+
+
+def test_a_field_may_be_ignored_by_name_and_that_is_recorded(tmp_path: Path) -> None:
+    make(tmp_path / "model", LLAMA | {"rope_scaling": {"rope_type": "linear", "factor": 2.0}})
+    plain = open_folder(tmp_path / "model")
+    change(evil_factor=2.0, evil={"deep": [1]})(tmp_path / "model")
+    change(rope_scaling={"rope_type": "linear", "factor": 2.0, "twist": 7})(tmp_path / "model")
+    with pytest.raises(InputError, match="twist"):
+        open_folder(tmp_path / "model", ignore_fields=["evil_factor", "evil"])
+    with pytest.raises(InputError, match="evil"):
+        open_folder(tmp_path / "model", ignore_fields=["evil_factor", "rope_scaling.twist"])
+    names = ["evil_factor", "evil", "rope_scaling.twist", "not_there"]
+    folder = open_folder(tmp_path / "model", ignore_fields=names)
+    assert folder.spec == plain.spec
+    for remark, told in zip(folder.remarks, ("evil_factor is 2.0", "evil is", "twist is 7"), strict=True):
+        assert told in remark
+        assert "ignored, as asked" in remark
+    assert info(tmp_path / "model", ignore_field=names).remarks == list(folder.remarks)
+    for vital in ("hidden_size", "rope_scaling"):
+        with pytest.raises(InputError, match=f"{vital}: says what the model computes and cannot be ignored"):
+            open_folder(tmp_path / "model", ignore_fields=[*names, vital])
+    with pytest.raises(InputError, match="ignore_fields"):
+        open_folder(tmp_path / "model", ignore_fields="evil")

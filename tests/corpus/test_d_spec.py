@@ -1,4 +1,4 @@
-"""Area D for specs: hostile and broken descriptions. Refused by file and place, before anything of their size exists."""
+"""Area D for specs: hostile and broken descriptions, refused by file and place before anything is allocated."""
 
 import json
 import os

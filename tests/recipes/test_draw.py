@@ -50,7 +50,8 @@ mixer = { kind = "convolution", kernel = 3 }
 
 
 def tree_of(spec: ModelSpec) -> Part:
-    return folded(parts_of(spec, marks_of(shared_groups(empty_model(spec)))))
+    model = empty_model(spec)
+    return folded(parts_of(model, marks_of(shared_groups(model))))
 
 
 def everything(part: Part) -> list[Part]:

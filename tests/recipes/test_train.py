@@ -275,6 +275,27 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("family", "named"), [("bert", "sees later tokens"), ("t5", "reads the stream 'source'")], ids=["bert", "t5"]
+)
+def test_a_model_that_cannot_learn_from_a_text_alone_is_refused(
+    recipe: dict, tmp_path: Path, family: str, named: str
+) -> None:
+    recipe["model"]["family"] = family
+    with pytest.raises(InputError, match=named):
+        train(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_saved_as_the_family_it_was_made_as(recipe: dict, tmp_path: Path) -> None:
+    """A Mistral without a window is a LLaMA by its spec."""
+    recipe["model"]["family"] = "mistral"
+    train(recipe, out=tmp_path / "run", set=["training.steps=6"])
+    assert open_folder(tmp_path / "run" / "model").config["model_type"] == "mistral"
+    train({**recipe, "model": {"from": str(tmp_path / "run" / "model")}, "tokenizer": None}, out=tmp_path / "on")
+    assert open_folder(tmp_path / "on" / "model").config["model_type"] == "mistral"
+
+
 def test_an_output_folder_that_holds_something_is_refused(recipe: dict, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()

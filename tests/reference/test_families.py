@@ -9,6 +9,7 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.position import DynamicScalingSpec
+from lamoid.assembly.task_heads import ClassesSpec, LabelsSpec, RegressionSpec
 from lamoid.inference.engine import Engine, collect
 from lamoid.inference.request import Request, Settings
 from lamoid.weights.durable import durable_folder
@@ -326,13 +328,14 @@ def test_greedy_texts_equal(family, number, draw, tmp_path):
 def test_what_a_classifier_answers_is_read_from_problem_type(family, labels, problem, draw, tmp_path):
     if (labels, problem) == (1, "single_label_classification"):
         pytest.skip("transformers has no such model")
-    named = {"id2label": {number: f"LABEL_{number}" for number in range(labels)}}
+    named: dict[str, Any] = {"id2label": {number: f"LABEL_{number}" for number in range(labels)}}
     named["label2id"] = {name: number for number, name in named["id2label"].items()}
     theirs = drawn_model(family, "SequenceClassification", 1, draw, problem_type=problem, **named)
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_model(open_folder(tmp_path / "theirs"))
     usual = "regression" if labels == 1 else "single_label_classification"
     [(name, head)] = ours.spec.heads.items()
+    assert isinstance(head, ClassesSpec | LabelsSpec | RegressionSpec)
     assert (name, head.names) == (KINDS[problem or usual], ())
     ids, real = padded(ours.spec.vocab, [4, 9])
     assert_close(ours(Batch(ids, segments=real)), theirs(ids, attention_mask=real).logits)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 import transformers
@@ -14,6 +13,7 @@ from torch import Tensor
 from lamoid.assembly.families.table import FAMILIES
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.paths import with_part
 from lamoid.errors import InputError
 from lamoid.weights.durable import durable_folder, verify
 from lamoid.weights.folder import ModelFolder, load_model, open_folder, save_model
@@ -220,10 +220,7 @@ def test_a_cache_snapshot_is_a_folder(tmp_path: Path) -> None:
 
 def test_a_model_of_no_family_keeps_its_own_names(tmp_path: Path) -> None:
     spec = FAMILIES["llama"].spec({**LLAMA, "model_type": "llama"}, "config.json")
-    odd = msgspec.structs.replace(
-        spec.blocks[1], feedforward=msgspec.structs.replace(spec.blocks[1].feedforward, hidden=9)
-    )
-    model = LanguageModel(msgspec.structs.replace(spec, blocks=(spec.blocks[0], odd, spec.blocks[2])))
+    model = LanguageModel(with_part(spec, "blocks.1.feedforward.hidden", 9))
     initialise(model, 1)
     save(model, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_bytes())["model_type"] == "lamoid"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from lamoid.recipes.drawing.colours import ROLES, group_colours
 from lamoid.recipes.drawing.parts import Part
@@ -103,7 +104,7 @@ def _series(chart: _Chart, parts: Sequence[Part], depth: int) -> _Ends:
         drawn = chart.node(["as it is"], "norm", depth, is_round=True)
         return _Ends((drawn,), drawn)
     ends = [_drawn(chart, part, depth) for part in parts]
-    for before, after in zip(ends, ends[1:], strict=False):
+    for before, after in pairwise(ends):
         for first in after.first:
             chart.edge(before.last, first)
     return _Ends(ends[0].first, ends[-1].last, tuple(reader for end in ends for reader in end.readers))

@@ -8,9 +8,9 @@ import msgspec
 
 from lamoid.assembly.block import BlockSpec, NoMixerSpec, SandwichSpec
 from lamoid.assembly.feedforward import NoFeedForwardSpec
+from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.norm import NoNormSpec
 from lamoid.assembly.scope import Scope
-from lamoid.assembly.spec import ModelSpec
 from lamoid.assembly.wiring import (
     CrossSpec,
     NodeSpec,
@@ -62,8 +62,9 @@ class Part:
         return [part for part in self.parts if part.role == role]
 
 
-def parts_of(spec: ModelSpec, marks: Mapping[str, str]) -> Part:
-    """Give the tree of a whole model; ``marks`` names what shares parameters, by path."""
+def parts_of(model: LanguageModel, marks: Mapping[str, str]) -> Part:
+    """Give the tree of a whole model, whose parameters need not be there; ``marks`` names what shares them, by path."""
+    spec = model.spec
     inner: dict[str, list[str]] = {}
     for path, mark in marks.items():
         pieces = path.split(".")
@@ -80,7 +81,8 @@ def parts_of(spec: ModelSpec, marks: Mapping[str, str]) -> Part:
         heads.append(replace(part, flops=head.flops(trunk)))
     norm = maker.norm("norm", spec.norm, trunk.width)
     parts = (inputs, embedding, *maker.series(spec.blocks, spec.scope, "blocks"), *norm, *heads)
-    figures = (spec.parameters(), spec.flops(), spec.cache_numbers())
+    count = sum(parameter.numel() for parameter in model.parameters())
+    figures = (count, spec.flops(), spec.cache_numbers())
     said = (f"width {spec.width}", f"vocab {spec.vocab}", f"context {spec.context}")
     return Part("model", "", "model", said, parts, "", (), 1, *figures)
 
