@@ -345,9 +345,15 @@ def _attend_capped(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, 
     mask = sight.mask
     if mask is None and sight.causal:
         mask = scores.new_ones(tokens, places, dtype=torch.bool).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    shares = scores.float().softmax(-1).to(values.dtype).view(rows, groups, heads // groups, tokens, places)
+    if mask is not None and mask.dtype == torch.bool:
+        # Finite, and cleared afterwards: a softmax over nothing but minus infinity would be NaN.
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
+    shares = scores.float().softmax(-1)
+    if mask is not None and mask.dtype == torch.bool:
+        shares = shares.masked_fill(~mask, 0.0)
+    shares = shares.to(values.dtype).view(rows, groups, heads // groups, tokens, places)
     return torch.matmul(shares, values[:, :, None]).view(rows, heads, tokens, width)
 
 

@@ -9,13 +9,11 @@ import tomli_w
 import torch
 from torch import nn
 
-from lamoid.assembly.block import BlockSpec
-from lamoid.assembly.bounds import MOST_LAYERS, whole
+from lamoid.assembly.bounds import whole
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
-from lamoid.assembly.paths import walk
 from lamoid.assembly.sharing import ShareSpec, matched_modules, share
-from lamoid.assembly.spec import ModelSpec
+from lamoid.assembly.spec import ModelSpec, check_counts, count_parts
 from lamoid.assembly.wiring import check_names
 from lamoid.assembly.written import read_written, show
 from lamoid.assembly.written_file import parse_spec_json, read_tree
@@ -39,8 +37,8 @@ class GroupSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in self.models:
             if name in _TAKEN:
                 raise InputError("models", f"has the name {name!r}, which is taken", "choose another name")
-        blocks = sum(isinstance(part, BlockSpec) for model in self.models.values() for _, part in walk(model.blocks))
-        whole("number of blocks in all models", blocks, 0, MOST_LAYERS)
+        counts = [count_parts(model) for model in self.models.values()]
+        check_counts(sum(blocks for blocks, _ in counts), sum(parts for _, parts in counts), " in all models")
 
     def parameters(self) -> int:
         """Count the stored numbers, a shared one once."""

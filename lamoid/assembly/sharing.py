@@ -70,8 +70,9 @@ def check_rules(root: nn.Module, rules: Sequence[ShareSpec], places: Sequence[st
     whole("number of sharing rules", len(rules), 0, MOST_RULES)
     taken: dict[str, str] = {}
     found = []
+    order = _order(root) if rules else {}
     for rule, place in zip(rules, _places(rules, places), strict=True):
-        members = matched_modules(root, rule, place)
+        members = _matched(root, rule, place, order)
         for path in members:
             matching_parameters(root, members[0], path, place)
         _claim(root, members, place, taken)
@@ -81,17 +82,26 @@ def check_rules(root: nn.Module, rules: Sequence[ShareSpec], places: Sequence[st
 
 def matched_modules(root: nn.Module, rule: ShareSpec, place: str = "sharing") -> list[str]:
     """Give the paths of a rule's modules in the order in which the model has them."""
+    return _matched(root, rule, place, _order(root))
+
+
+def _order(root: nn.Module) -> dict[str, int]:
+    """Give every module's path with its number."""
+    return {name: number for number, (name, _) in enumerate(root.named_modules())}
+
+
+def _matched(root: nn.Module, rule: ShareSpec, place: str, order: Mapping[str, int]) -> list[str]:
     culprit, matched = f"{place}.paths", 0
     found: dict[str, None] = {}
     for pattern in rule.paths:
-        matches = matching(root, pattern)
+        # A path without a choice is looked up: a rule may write each of 10^4 modules out.
+        matches = [pattern] if pattern in order else matching(root, pattern)
         matched += len(matches)
         if not matches:
             raise InputError(culprit, f"{pattern!r} matches no module", "look at `lamoid info`")
         if matched > MOST_MATCHES:
             raise InputError(culprit, f"match more than {MOST_MATCHES} modules", "name each module once")
         found.update(dict.fromkeys(matches))
-    order = {name: number for number, (name, _) in enumerate(root.named_modules())}
     members = sorted(found, key=order.__getitem__)
     if len(members) < 2:
         problem = f"match {members[0]!r} alone, so there is nothing to share it with"

@@ -14,6 +14,7 @@ from lamoid.assembly.embedding import EmbeddingSpec
 from lamoid.assembly.heads import NextTokenSpec, TiedSpec
 from lamoid.assembly.norm import NormSpec, RMSNormSpec
 from lamoid.assembly.paths import children, is_composite, join, part_at, walk
+from lamoid.assembly.recurrence import RecurrentSpec
 from lamoid.assembly.scope import Scope
 from lamoid.assembly.sharing import ShareSpec
 from lamoid.assembly.task_heads import TaskHeadSpec, TextAnswerSpec
@@ -145,8 +146,19 @@ def _check_size(spec: ModelSpec) -> None:
     """Bound depth and number of nodes before anything walks them."""
     blocks, parts, height = _measure(spec.blocks, 0, {})
     _check_depth(height)
-    whole("number of blocks", blocks, 0, MOST_LAYERS)
-    whole("number of parts", parts, 0, MOST_PARTS)
+    check_counts(blocks, parts)
+
+
+def count_parts(spec: ModelSpec) -> tuple[int, int]:
+    """Count the nodes of a model and all its parts, each where it stands; a recurrence's layers are parts."""
+    blocks, parts, _ = _measure(spec.blocks, 0, {})
+    return blocks, parts
+
+
+def check_counts(blocks: int, parts: int, whose: str = "") -> None:
+    """Refuse more nodes or parts than can be built, whoever has them."""
+    whole(f"number of blocks{whose}", blocks, 0, MOST_LAYERS)
+    whole(f"number of parts{whose}", parts, 0, MOST_PARTS)
 
 
 def _check_depth(depth: int) -> None:
@@ -161,7 +173,9 @@ def _measure(part: Any, depth: int, seen: dict[int, tuple[int, int, int]]) -> tu
         inside = [_measure(value, depth + 1, seen) for _, value in children(part) if is_composite(value)]
         blocks, parts = (sum(sizes[column] for sizes in inside) for column in (0, 1))
         height = 1 + max((sizes[2] for sizes in inside), default=0)
-        seen[id(part)] = (blocks + isinstance(part, NodeSpec), parts + isinstance(part, msgspec.Struct), height)
+        layers = part.layers if isinstance(part, RecurrentSpec) else 0
+        parts += isinstance(part, msgspec.Struct) + layers
+        seen[id(part)] = (blocks + isinstance(part, NodeSpec), parts, height)
     return seen[id(part)]
 
 

@@ -78,10 +78,12 @@ def transplant(
         if source is not None and place is not None and place not in kept:
             kept[place], chosen[name] = name, old[source]
         elif source is not None and place is not None:
-            copied[name], chosen[name] = place, nn.Parameter(old[source].detach().clone())
+            lent = old[source]
+            copied[name], chosen[name] = place, nn.Parameter(lent.detach().clone(), lent.requires_grad)
         else:
             chosen[name] = nn.Parameter(torch.empty(empty.shape, dtype=model.dtype, device=model.device))
-    added = tuple(name for name in chosen if name not in set(kept.values()))
+    staying = set(kept.values())
+    added = tuple(name for name in chosen if name not in staying)
     put_parameters(fresh, chosen)
     if model.device.type != "meta":
         initialise(fresh, seed, only={*added} - copied.keys())

@@ -223,7 +223,7 @@ def _list_at(spec: ModelSpec, path: str) -> tuple[str, int, tuple[Spec, ...]]:
     """Give the path of the list in which ``path`` names a place, the place, and the list."""
     row, _, last = path.rpartition(".")
     listed = part_at(spec, row) if row.rpartition(".")[2] == "blocks" else None
-    if not isinstance(listed, tuple) or not last.isdecimal() or int(last) > len(listed):
+    if not isinstance(listed, tuple) or last not in map(str, range(len(listed) + 1)):
         count = f"0 to {len(listed)}" if isinstance(listed, tuple) else "a number"
         raise InputError(path[:200] or "path", "names no place in a list of blocks", f"write blocks.N, N being {count}")
     return row, int(last), listed

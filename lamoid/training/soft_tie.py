@@ -14,7 +14,10 @@ from torch import Tensor
 from lamoid.assembly.bounds import positive
 from lamoid.assembly.group import ModelGroup
 from lamoid.assembly.sharing import ShareSpec, matched_modules, matching_parameters
+from lamoid.errors import InputError
 from lamoid.weighing.softmax import softmax_weights
+
+MOST_MEMBERS = 150
 
 
 class SoftTieSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="soft"):
@@ -42,6 +45,9 @@ class SoftTie:
         """Raise ``InputError`` naming ``place`` for paths that match nothing and modules that differ in shapes."""
         self.spec, self.losses = spec, losses
         members = matched_modules(group, ShareSpec(spec.paths), place)
+        if len(members) > MOST_MEMBERS:
+            problem = f"match {len(members)} modules, and each pair of them would be compared at every step"
+            raise InputError(f"{place}.paths", problem, f"name at most {MOST_MEMBERS}, in several soft ties")
         self.pairs = [
             (_task(first), _task(second), matching_parameters(group, first, second, place))
             for first, second in combinations(members, 2)
