@@ -1,7 +1,7 @@
 """What a model reads: integer tensors of one batch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ class Batch:
     def stream(self, name: str) -> Tensor:
         """Give the ids of a stream, ``ids``, ``types`` or a further one; ``InputError`` if it is not there."""
         found = {"ids": self.ids, "types": self.types}.get(name, self.streams.get(name))
+        if found is not None and not isinstance(found, Tensor):
+            problem = f"is a {type(found).__name__}"
+            raise InputError(f"batch.streams.{name}", problem, "give a torch tensor of whole numbers")
         if found is None:
             raise InputError(f"batch.streams.{name}", "is not in the batch", "give the stream that the model reads")
         if found.shape != self.ids.shape:
@@ -53,5 +56,35 @@ class Batch:
 
 
 def as_batch(reading: Batch | Tensor) -> Batch:
-    """Take a bare (B, T) tensor of ids for a batch."""
-    return reading if isinstance(reading, Batch) else Batch(reading)
+    """Take a bare (B, T) tensor of ids for a batch; raise ``InputError`` for what no model can read.
+
+    Of a source, too, a bare tensor will do; it has as many rows as what reads it.
+    """
+    batch = reading if isinstance(reading, Batch) else Batch(reading)
+    _check_ids("batch.ids", batch.ids)
+    if batch.source is None:
+        return batch
+    source = as_batch(batch.source)
+    if len(source.ids) != len(batch.ids):
+        problem = f"has {len(source.ids)} rows, ids has {len(batch.ids)}"
+        raise InputError("batch.source", problem, "give each text a source of its own")
+    return batch if source is batch.source else replace(batch, source=source)
+
+
+def _check_ids(name: str, ids: Tensor) -> None:
+    if not isinstance(ids, Tensor):
+        raise InputError(name, f"is a {type(ids).__name__}", "give a torch tensor of token ids")
+    if ids.ndim != 2 or not ids.numel():
+        raise InputError(name, f"has the shape {tuple(ids.shape)}", "give (rows, tokens), at least one of each")
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise InputError(name, f"holds {str(ids.dtype).removeprefix('torch.')} numbers", "give whole numbers")
+
+
+def check_range(name: str, ids: Tensor, rows: int) -> None:
+    """Refuse ids beyond a table of ``rows``, on the CPU; a GPU would have to be waited for, and the compiler too."""
+    if ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    low, high = (int(end) for end in torch.aminmax(ids))
+    if low < 0 or high >= rows:
+        problem = f"goes from {low} to {high}, the table has rows from 0 to {rows - 1}"
+        raise InputError(name, problem, "give ids of the model's own vocabulary")

@@ -4,6 +4,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from lamoid.assembly.batch import check_range
 from lamoid.assembly.bounds import MOST_WIDTH, positive, whole
 from lamoid.assembly.layout import Layout
 from lamoid.assembly.linear import DenseSpec, LinearSpec, Table
@@ -92,6 +93,7 @@ class Embedding(nn.Module):
         self.widen = table.linear.build(inner, scope.width) if isinstance(table, FactoredTableSpec) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
+        check_range("batch: ids", ids, len(self.tokens.weight))
         spec, x = self.spec, self.tokens(ids)
         if spec.multiplier != 1.0:
             # Rounded to the weights' own precision first, as Gemma's checkpoints were trained.

@@ -161,5 +161,5 @@ class _Sharing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sharing: tuple[ShareSpec, ...] = ()
 
 
-_TAKEN = frozenset({*dir(nn.ModuleDict()), "spec", "device", "member", "describe"})
-"""What a module has already by these names."""
+_TAKEN = frozenset({"spec", "device", "member", "describe"})
+"""What a group has already by these names, beside what every dict of modules has."""

@@ -146,8 +146,10 @@ class Layout:
         return self.facing.found["faced"]
 
     def _faced(self, source: Batch) -> Sight:
-        ours = torch.ones_like(self.batch.ids) if self.segments is None else self.segments
         theirs = torch.ones_like(source.ids) if source.segments is None else source.segments
+        if self.segments is None:
+            return Sight((theirs != 0)[:, None, None], causal=False)
+        ours = self.segments
         # Padding sees everything, for a row of a softmax over nothing would be NaN.
         mask = (ours[:, :, None] == theirs[:, None, :]) | (ours == 0)[:, :, None]
         return Sight(mask[:, None], causal=False)
@@ -157,10 +159,12 @@ def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
     """Work out the layout of ``batch``, behind what ``cache`` holds.
 
     With a cache each row is one document and padding stands at its end, where no real token can see it; without one,
-    ``segments`` parts a row into documents that do not see each other.
+    ``segments`` parts a row into documents that do not see each other. Raise ``InputError`` for rows that a cache
+    cannot take.
     """
     tokens, device = batch.ids.shape[1], batch.ids.device
     if cache is not None:
+        _check_rows(batch)
         longest = max(cache.lengths)
         is_uniform = cache.is_uniform
         places = (
@@ -178,3 +182,13 @@ def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
     starts = torch.where(opens, places, 0).cummax(1).values
     lengths = (segments[:, :, None] == segments[:, None, :]).sum(-1)
     return Layout(batch, places - starts, places, lengths, segments=segments)
+
+
+def _check_rows(batch: Batch) -> None:
+    """Refuse rows of several documents, or with padding before a token: behind cached ones they would be misread."""
+    if batch.segments is None or batch.ids.shape[1] == 1 or torch.compiler.is_compiling():
+        return
+    before, after = batch.segments[:, :-1], batch.segments[:, 1:]
+    if bool(((after != 0) & (after != before)).any()):
+        problem = "hold several documents a row, or padding before a token, which a cache cannot take"
+        raise InputError("batch.segments", problem, "give each text a row of its own, padded at its end")

@@ -242,8 +242,10 @@ def in_series(blocks: Sequence[NodeSpec], scope: Scope) -> Iterable[tuple[NodeSp
 
 
 def check_names(field: str, names: Iterable[str]) -> None:
-    """Refuse names that cannot be a part of a path."""
+    """Refuse names that cannot be a part of a path, or that a dict of modules has already."""
     for name in names:
+        if name in _TAKEN:
+            raise InputError(field, f"has the name {name!r}, which is taken", "choose another name")
         if not name.isidentifier():
             problem = f"has the name {name[:40]!r}"
             raise InputError(field, problem, "use letters, digits and underscores, no digit first")
@@ -348,3 +350,6 @@ class Project(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         return self.linear(x)
+
+
+_TAKEN = frozenset(dir(nn.ModuleDict()))

@@ -8,6 +8,7 @@ from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec, read_spec
 from lamoid.errors import InputError
+from lamoid.recipes.room import check_room
 from lamoid.recipes.word_vectors import start_from_vectors
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.verbs.llama import Llama
@@ -43,6 +44,7 @@ def assemble(
         raise InputError("spec: vocab", problem, f"set it to at least {tokenizer.vocab}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError("seed", f"is {seed!r}, must be a whole number from 0 to 2^63 - 1", "take any such number")
+    check_room(spec.parameters(), 4, "it in float32")
     model = LanguageModel(spec)
     initialise(model, seed)
     if vectors is not None:

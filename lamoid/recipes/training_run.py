@@ -11,11 +11,13 @@ from lamoid.assembly.families.table import FAMILIES
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel, check_writes
 from lamoid.assembly.paths import walk
+from lamoid.assembly.sight import PrefixSpec
 from lamoid.assembly.spec import ModelSpec, read_spec
 from lamoid.assembly.wiring import StackSpec
 from lamoid.data.loader import Loader
 from lamoid.errors import InputError
 from lamoid.recipes.progress import Progress
+from lamoid.recipes.room import check_room
 from lamoid.recipes.run_folder import DATA, fixed_part
 from lamoid.recipes.training_data import TrainingData, gather_data
 from lamoid.recipes.training_moves import MovePlan, plan_moves
@@ -27,6 +29,10 @@ from lamoid.training.peak import measure_peak
 from lamoid.training.resume import resume
 from lamoid.training.state import TrainingState
 from lamoid.weights.folder import load_model, open_folder
+
+
+TRAINED_BYTES = 12
+"""A parameter's number, its gradient, and at least one of the optimiser's."""
 
 
 @dataclass
@@ -63,6 +69,8 @@ def check_run(recipe: TrainingRecipe) -> None:
         raise InputError("device", problem, "name another device, or install a CUDA build of torch")
     for step, spec in _plan(recipe, _spec(recipe, 1)).specs:
         _check_reading(spec)
+        if recipe.device == "cpu":
+            check_room(spec.parameters(), TRAINED_BYTES, "training it in float32 with its optimiser")
         if recipe.training.context > spec.context:
             after = f" after step {step}" if step else ""
             problem = f"is {recipe.training.context}, the model's context is {spec.context}{after}"
@@ -90,6 +98,7 @@ def _check_reading(spec: ModelSpec) -> None:
     """Refuse a model that cannot learn which token comes next from a text alone."""
     check_writes(spec)
     streams = [part.stream for _, part in walk(spec.blocks) if isinstance(part, StackSpec)]
+    streams += ["prefix" for _, part in walk(spec.blocks) if isinstance(part, PrefixSpec)]
     other = next((name for name in streams if name != "ids"), None)
     if other is not None:
         problem = f"reads the stream {other!r}, and a text has no ids but its own"

@@ -23,6 +23,7 @@ from lamoid.assembly.group import (
 )
 from lamoid.assembly.heads import NextTokenSpec
 from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.recurrence import LSTMSpec
 from lamoid.assembly.sharing import ShareSpec
 from lamoid.assembly.spec import ModelSpec
 from lamoid.assembly.task_heads import ClassesSpec
@@ -216,3 +217,12 @@ def test_an_empty_group_allocates_nothing_and_a_stranger_is_named() -> None:
         group.member("sports")
     assert isinstance(group["news"], LanguageModel)
     assert msgspec.structs.replace(group.spec, sharing=()) == make_group()
+
+
+def test_parts_are_counted_over_all_models_and_so_are_the_layers_of_recurrences() -> None:
+    many = BlockSpec(LSTMSpec(hidden=4, layers=10_000))
+    tree = msgspec.structs.replace(make_spec(2), blocks=(many,) * 20)
+    with pytest.raises(InputError, match="number of parts in all models"):
+        GroupSpec({"a": tree, "b": tree})
+    with pytest.raises(InputError, match="number of parts"):
+        msgspec.structs.replace(tree, blocks=(many,) * 40)

@@ -5,10 +5,12 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import pytest
 
 from lamoid.assembly.attention import AttentionPositionSpec, CapSpec, QueryKeyNormSpec, ScaleSpec
 from lamoid.assembly.block import FeedForwardSpec, MixerSpec, OrderSpec
@@ -80,6 +82,16 @@ def _field(field: msgspec.structs.FieldInfo) -> str:
 def test_the_page_has_every_kind_and_field() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)] == tables() + "\n"
+
+
+def test_its_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PAGE.parents[1])
+    [code] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["masked"].shape == (2, 16, 512)
+    assert found["follows"].shape == (2, 2)
+    assert found["logits"].shape == (2, 16, 128)
 
 
 if __name__ == "__main__":

@@ -77,3 +77,10 @@ def test_a_prefix_comes_with_the_first_tokens():
         late.sight(PrefixSpec(), EverywhereSpec())
     with pytest.raises(InputError, match="prefix"):
         plan_layout(Batch(torch.zeros(1, 2, dtype=torch.long)), None).sight(PrefixSpec(), EverywhereSpec())
+
+
+@pytest.mark.parametrize("segments", [[1, 1, 2, 2], [0, 1, 1, 1], [1, 0, 1, 0]], ids=str)
+def test_a_cache_takes_one_document_a_row_padded_at_its_end(segments):
+    batch = Batch(torch.zeros(2, 4, dtype=torch.long), torch.tensor([[1, 1, 1, 0], segments]))
+    with pytest.raises(InputError, match="segments"):
+        plan_layout(batch, Cache([9, 9]))

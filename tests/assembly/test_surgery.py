@@ -18,6 +18,7 @@ from lamoid.assembly.recurrence import LSTMSpec
 from lamoid.assembly.sharing import ShareSpec
 from lamoid.assembly.spec import ModelSpec
 from lamoid.assembly.surgery import replace, transplant
+from lamoid.assembly.surgery_sharing import untie
 from lamoid.assembly.task_heads import ClassesSpec
 from lamoid.assembly.wiring import ParallelSpec, ProjectSpec, SerialSpec
 from lamoid.errors import InputError
@@ -193,3 +194,9 @@ def test_a_shared_part_is_replaced_for_all_or_not_at_all() -> None:
     change = replace(model, "blocks", (BlockSpec(ATTENTION, GatedSpec(hidden=8)),) * 3)
     assert {*change.added} == {f"blocks.0.feedforward.{name}.weight" for name in ("gate", "up", "down")}
     assert model.blocks[2].feedforward.up.weight is model.blocks[0].feedforward.up.weight  # type: ignore[union-attr]
+
+
+def test_a_copy_of_a_frozen_parameter_is_frozen() -> None:
+    model = make_model(sharing=(ShareSpec(("blocks.*.feedforward",)),)).requires_grad_(False)
+    untie(model, "sharing.0")
+    assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from lamoid.assembly.attention import AttentionSpec, CrossAttentionSpec
+from lamoid.assembly.attention import AttentionSpec, CrossAttentionSpec, NoCapSpec, SoftCapSpec
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.bias import RelativeSpec
 from lamoid.assembly.block import BlockSpec, NoMixerSpec
@@ -242,3 +242,36 @@ def test_what_a_model_reads_must_be_there(laws):
     made = laws.made(model(StackSpec((block(OWN[0]),), "letters")))
     with pytest.raises(InputError, match=r"batch\.streams\.letters"):
         made(torch.zeros(1, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("cap", [NoCapSpec(), SoftCapSpec(3.0)], ids=["plain", "capped"])
+def test_a_source_of_padding_alone_gives_nothing_and_no_nan(cap, laws):
+    """The others' answers and every gradient stay as they are without such a row."""
+    made = laws.made(
+        model(CrossSpec(StackSpec((block(OWN[0]),)), block(msgspec.structs.replace(CROSSED.mixer, cap=cap))))
+    )
+    ids, source = torch.arange(8).view(2, 4), torch.arange(6).view(2, 3)
+    answers = made(Batch(ids, source=Batch(source, torch.tensor([[1, 1, 1], [0, 0, 0]]))))
+    torch.testing.assert_close(answers[:1], made(Batch(ids[:1], source=Batch(source[:1]))))
+    answers.sum().backward()
+    assert all(torch.isfinite(tensor).all() for tensor in [answers, *(p.grad for p in made.parameters())])
+
+
+def test_a_source_may_have_any_number(laws):
+    """A row without segments of its own sees all of its source, read at once or through a cache."""
+    made = laws.made(model(CrossSpec(StackSpec((block(OWN[0]),)), CROSSED)))
+    ids, source = torch.arange(8).view(2, 4), torch.arange(6).view(2, 3)
+    numbers = torch.tensor([[1, 1, 1], [2, 2, 0]])
+    wanted = torch.cat(
+        [made(Batch(ids[row : row + 1], source=Batch(source[row : row + 1, : 3 - row]))) for row in (0, 1)]
+    )
+    for cache in (None, made.new_cache([4, 4])):
+        torch.testing.assert_close(made(Batch(ids, source=Batch(source, numbers)), cache), wanted)
+
+
+@pytest.mark.parametrize("name", ["forward", "keys", "training", "_modules"])
+def test_names_that_modules_have_already_are_refused(name):
+    with pytest.raises(InputError, match="taken"):
+        ParallelSpec({name: block(OWN[0])})
+    with pytest.raises(InputError, match="taken"):
+        model(block(OWN[0]), heads={name: NextTokenSpec()})

@@ -105,3 +105,9 @@ def test_paths_that_cannot_be_tied_are_refused(paths: tuple[str, ...], problem: 
 def test_numbers_without_sense_are_refused(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"soft.{field}"):
         SoftTieSpec(("*.norm",), **{field: value})
+
+
+def test_pairs_without_number_are_refused_before_they_are_made() -> None:
+    group = make_group(*(f"m{number}" for number in range(40)))
+    with pytest.raises(InputError, match="160 modules"):
+        SoftTie(SoftTieSpec(("*.blocks.*.norm_mixer", "*.blocks.*.norm_feedforward")), group, {})
