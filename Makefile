@@ -22,7 +22,7 @@ FRESH := import sys; sys.exit(sys.version_info < (3, 11))
 
 help:
 	@echo "make demo    train, fuse and compare small language models (about 3 minutes on two cores); DEMO=\"--steps 200\" adds options"
-	@echo "make test    run the tests (at most 5 minutes)"
+	@echo "make test    run the tests (about 5 minutes on two cores)"
 	@echo "make check   format, lint, check the types and the floors"
 	@echo "make clean   remove the environment and what was built"
 

@@ -1,5 +1,7 @@
 """Moves: named surgery. Those that preserve change a model's answers by rounding only, at the moment of the move."""
 
+from collections.abc import Collection
+
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -158,10 +160,13 @@ def add_expert(
 
 
 @torch.no_grad()
-def set_gate(bias: Tensor, expert: int, below: float) -> None:
-    """Set an expert's entry in the (experts,) bias of a router to ``below`` the average of the others."""
-    others = torch.cat((bias[:expert], bias[expert + 1 :]))
-    bias[expert] = others.mean() - below
+def set_gate(bias: Tensor, expert: int, below: float, rising: Collection[int] = ()) -> None:
+    """Set an expert's entry in the (experts,) bias of a router to ``below`` the average of the others.
+
+    Those that are ``rising`` themselves do not count.
+    """
+    others = [number for number in range(len(bias)) if number != expert and number not in rising]
+    bias[expert] = bias[others].mean() - below
 
 
 def _set_last(bias: Tensor, below: float) -> None:

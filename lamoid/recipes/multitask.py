@@ -77,7 +77,7 @@ def multitask(
 
 @dataclass
 class Run:
-    """The parts of a run; ``validations`` has each task's loss when it was last measured."""
+    """The parts of a run; what is measured on test texts is reported, and steers nothing."""
 
     recipe: MultitaskRecipe
     out: Path
@@ -86,7 +86,6 @@ class Run:
     batches: TaskBatches
     state: TrainingState
     objective: TaskObjective
-    validations: dict[str, float]
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -107,7 +106,6 @@ class Run:
         if position is not None:
             self.batches = _batches(self.recipe, self.data, position["batches"])
             self.objective.running.values.update(position["running"])
-            self.validations.update(position["validations"])
         return self.state.step
 
     def train(self, progress: Progress | None) -> None:
@@ -174,7 +172,7 @@ class Run:
 
     def _position(self) -> dict[str, Any]:
         running = dict(self.objective.running.values)
-        return {"batches": self.batches.position, "running": running, "validations": dict(self.validations)}
+        return {"batches": self.batches.position, "running": running}
 
     def _sample_loss(self, state: TrainingState) -> float:
         """Give the mean over tasks of the loss on the first texts to measure on: what a move is reported with."""
@@ -193,7 +191,7 @@ class Run:
         figures: dict[str, float] = {}
         for name, task in self.data.items():
             loss, right = measure(self.group.member(name), task.test)
-            self.validations[name] = figures[f"{name}.test_loss"] = loss
+            figures[f"{name}.test_loss"] = loss
             if right is not None:
                 figures[f"{name}.accuracy"] = right.double().mean().item()
         lines(state.step, figures)
@@ -225,18 +223,15 @@ def assemble(recipe: MultitaskRecipe, out: Path) -> Run:
     group.to(recipe.device)
     # What the loop asks of a model, a group has: its parameters by name, a device, training and evaluation.
     state = TrainingState(cast("LanguageModel", group), recipe.optimizer.build(group), recipe.steps)
-    running, validations = RunningLosses(), dict[str, float]()
-    ties = [
-        SoftTie(soft, group, running.values if soft.losses == "running" else validations, f"soft[{index}]")
-        for index, soft in enumerate(recipe.soft)
-    ]
+    running = RunningLosses()
+    ties = [SoftTie(soft, group, running.values, f"soft[{index}]") for index, soft in enumerate(recipe.soft)]
     objective = TaskObjective(
         {name: TASK_OBJECTIVES[table.objective] for name, table in recipe.tasks.items()},
         {name: table.weight for name, table in recipe.tasks.items()},
         [Penalty(f"soft tie {index}", tie.penalty) for index, tie in enumerate(ties)],
         running,
     )
-    return Run(recipe, out, tokenizer, data, _batches(recipe, data, None), state, objective, validations)
+    return Run(recipe, out, tokenizer, data, _batches(recipe, data, None), state, objective)
 
 
 @torch.no_grad()

@@ -30,7 +30,6 @@ from lamoid.training.resume import resume
 from lamoid.training.state import TrainingState
 from lamoid.weights.folder import load_model, open_folder
 
-
 TRAINED_BYTES = 12
 """A parameter's number, its gradient, and at least one of the optimiser's."""
 

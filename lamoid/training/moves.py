@@ -24,8 +24,8 @@ class Move:
 class Raising:
     """The entry ``expert`` of the router's bias called ``bias`` rises for ``over`` steps that follow step ``start``.
 
-    It starts ``below`` the others and ends at their average. The parameter has this name from step ``first`` to step
-    ``last``.
+    It starts ``below`` the others that are not rising, and ends at their average. The parameter has this name from step
+    ``first`` to step ``last``.
     """
 
     bias: str
@@ -81,9 +81,10 @@ def raise_gates(raisings: Sequence[Raising]) -> Callable[[TrainingState], None]:
     """Make the hook that raises the gates of new experts, to be called after every step, behind the moves."""
 
     def hook(state: TrainingState) -> None:
-        for raising in raisings:
-            if raising.first <= state.step <= raising.last:
-                bias = state.model.get_parameter(raising.bias)
-                set_gate(bias, raising.expert, raising.level(state.step))
+        active = [raising for raising in raisings if raising.first <= state.step <= raising.last]
+        for raising in active:
+            bias, level = state.model.get_parameter(raising.bias), raising.level(state.step)
+            low = {other.expert for other in active if other.bias == raising.bias and other.level(state.step) > 0.0}
+            set_gate(bias, raising.expert, level, low)
 
     return hook

@@ -5,7 +5,6 @@ penalty = sum over pairs of (s / 2) |a - b|^2 with s = s0 (1 - |w_a - w_b|) and 
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Literal
 
 import msgspec
 import torch
@@ -23,14 +22,13 @@ MOST_MEMBERS = 150
 class SoftTieSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="soft"):
     """The modules that ``paths`` name, as in a rule of sharing, are drawn to each other with ``strength`` s0.
 
-    ``losses`` are the running ones of training or those of the latest validation; until each task has one, they count
-    as equal, which gives s = s0. Modules of one task always have s0.
+    The losses that weigh the tasks are the running ones of training; until each task has one, they count as equal, which
+    gives s = s0. Modules of one task always have s0.
     """
 
     paths: tuple[str, ...]
     strength: float = 1e-2
     tau: float = 1.0
-    losses: Literal["running", "validation"] = "running"
 
     def __post_init__(self) -> None:
         ShareSpec(self.paths)

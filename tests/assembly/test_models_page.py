@@ -6,11 +6,12 @@
 import inspect
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-import pytest
 
 from lamoid.assembly.attention import AttentionPositionSpec, CapSpec, QueryKeyNormSpec, ScaleSpec
 from lamoid.assembly.block import FeedForwardSpec, MixerSpec, OrderSpec
@@ -84,14 +85,13 @@ def test_the_page_has_every_kind_and_field() -> None:
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)] == tables() + "\n"
 
 
-def test_its_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(PAGE.parents[1])
+def test_its_python_runs() -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    found: dict[str, Any] = {}
-    exec(code, found)
-    assert found["masked"].shape == (2, 16, 512)
-    assert found["follows"].shape == (2, 2)
-    assert found["logits"].shape == (2, 16, 128)
+    shapes = "\nprint(tuple(masked.shape), tuple(follows.shape), tuple(logits.shape))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + shapes], cwd=PAGE.parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "(2, 16, 512) (2, 2) (2, 16, 128)\n", done.stderr
 
 
 if __name__ == "__main__":

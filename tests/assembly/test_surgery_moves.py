@@ -296,6 +296,6 @@ def test_a_move_that_cannot_be_made_is_refused_and_changes_nothing(
 @pytest.mark.parametrize("path", ["blocks.00002", "blocks.٢", "blocks.-1", "blocks.4", "blocks.", "norm.0", ""])
 def test_a_block_is_inserted_at_a_place_written_plainly(path: str) -> None:
     model = make_model(BlockSpec(ATTENTION, GATED), BlockSpec(ATTENTION, GATED), BlockSpec(ATTENTION, GATED))
-    with pytest.raises(InputError, match="no place in a list of blocks|has no part"):
+    with pytest.raises(InputError, match=r"no place in a list of blocks|has no part"):
         insert(model, path)
     assert len(model.spec.blocks) == 3

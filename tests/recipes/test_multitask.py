@@ -56,7 +56,7 @@ DYNAMIC = {
         {"kind": "tie", "step": 3, "paths": ["*.blocks"]},
         {"kind": "untie", "step": 9, "paths": ["*.blocks"]},
     ],
-    "soft": [{"paths": ["*.norm", "*.blocks.0"][:1], "strength": 0.1, "losses": "validation"}],
+    "soft": [{"paths": ["*.norm", "*.blocks.0"][:1], "strength": 0.1}],
     "evaluate_every": 4,
     "checkpoint": {"every": 2},
 }

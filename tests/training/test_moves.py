@@ -239,6 +239,21 @@ def test_a_gate_rises_evenly_to_the_others() -> None:
     assert below == pytest.approx([8.0, 6.0, 4.0, 2.0, 0.0, 0.0, 0.0], abs=1e-4)
 
 
+def test_gates_that_rise_side_by_side_do_not_hold_each_other_down() -> None:
+    model = make_model((MIXTURE,))
+    state = TrainingState(model, AdamWSpec().build(model), steps=9)
+    name = "blocks.0.feedforward.router.bias"
+    raise_all = raise_gates([Raising(name, 2, 8.0, 1, 4, 1, 5), Raising(name, 3, 8.0, 3, 4, 3, 7)])
+    found = []
+    for step in range(1, 8):
+        for move in [add_expert] * (step in (1, 3)):
+            move(model, "blocks.0.feedforward", below=8.0)
+        state.step = step
+        raise_all(state)
+        found.append(model.get_parameter(name).detach()[2:].tolist())
+    assert found == [[-8], [-6], [-4, -8], [-2, -6], [0, -4], [0, -2], [0, 0]]
+
+
 def test_a_move_reports_names_and_losses() -> None:
     model = make_model()
     state = TrainingState(model, AdamWSpec().build(model), steps=3)
