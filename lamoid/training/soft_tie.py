@@ -22,8 +22,8 @@ MOST_MEMBERS = 150
 class SoftTieSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="soft"):
     """The modules that ``paths`` name, as in a rule of sharing, are drawn to each other with ``strength`` s0.
 
-    The losses that weigh the tasks are the running ones of training; until each task has one, they count as equal, which
-    gives s = s0. Modules of one task always have s0.
+    The losses that weigh the tasks are the running ones of training; until each task has one, they count as equal,
+    which gives s = s0. Modules of one task always have s0.
     """
 
     paths: tuple[str, ...]
