@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=list(MAKERS), choices=list(MAKERS))
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--eager", action="store_true", help="leave the compiled turns out")
-    parser.add_argument("--out", type=Path, default=None, help="default benchmarks/results/DATE-assembly.json")
+    parser.add_argument("--out", type=Path, default=None, help="default benchmarks/results/assembly-DATE.json")
     words = parser.parse_args()
     peak = measure_peak()
     found = []
@@ -195,7 +195,7 @@ def main() -> None:
         "is_met": all(row["times_as_fast"] >= WANTED for row in found),
         "rows": found,
     }
-    out = words.out or RESULTS / f"{result['date']}-assembly.json"
+    out = words.out or RESULTS / f"assembly-{result['date']}.json"
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {out}")
 
