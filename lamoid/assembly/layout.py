@@ -147,9 +147,9 @@ class Layout:
 
     def _faced(self, source: Batch) -> Sight:
         theirs = torch.ones_like(source.ids) if source.segments is None else source.segments
-        if self.segments is None:
+        ours = self.documents
+        if self.segments is None or ours is None:
             return Sight((theirs != 0)[:, None, None], causal=False)
-        ours = self.segments
         # Padding sees everything, for a row of a softmax over nothing would be NaN.
         mask = (ours[:, :, None] == theirs[:, None, :]) | (ours == 0)[:, :, None]
         return Sight(mask[:, None], causal=False)
@@ -180,8 +180,10 @@ def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
     opens = torch.ones_like(segments, dtype=torch.bool)
     opens[:, 1:] = segments[:, 1:] != segments[:, :-1]
     starts = torch.where(opens, places, 0).cummax(1).values
-    lengths = (segments[:, :, None] == segments[:, None, :]).sum(-1)
-    return Layout(batch, places - starts, places, lengths, segments=segments)
+    # By their runs: a number that comes again further on is another document, for positions and for all mixers.
+    runs = torch.where(segments != 0, opens.cumsum(1), 0)
+    lengths = (runs[:, :, None] == runs[:, None, :]).sum(-1)
+    return Layout(batch, places - starts, places, lengths, segments=runs)
 
 
 def _check_rows(batch: Batch) -> None:

@@ -42,6 +42,7 @@ class Info(msgspec.Struct, frozen=True):
     flops_of_first_token: int
     cache_bytes_per_token: int
     state_bytes_per_text: int
+    is_causal: bool
     heads: list[str]
     has_tokenizer: bool
     remarks: list[str]
@@ -49,6 +50,7 @@ class Info(msgspec.Struct, frozen=True):
 
     def lines(self) -> list[str]:
         """Write figures, then the tree; equal neighbouring blocks stand there once."""
+        kept = f"{self.cache_bytes_per_token:,}" if self.is_causal else "none: it sees later tokens"
         figures = [
             ("family", self.family),
             ("dtype", ", ".join(self.dtypes)),
@@ -60,7 +62,7 @@ class Info(msgspec.Struct, frozen=True):
                 "FLOPs a token",
                 f"{self.flops_per_token:,} in a full context, {self.flops_of_first_token:,} at its start",
             ),
-            ("KV bytes a token", f"{self.cache_bytes_per_token:,}"),
+            ("KV bytes a token", kept),
         ]
         if self.state_bytes_per_text:
             figures.append(("state bytes", f"{self.state_bytes_per_text:,} a text, however long"))
@@ -102,6 +104,7 @@ def _describe(path: Path, spec: ModelSpec, folder: ModelFolder | None) -> Info:
         flops_of_first_token=spec.flops(1),
         cache_bytes_per_token=spec.cache_numbers() * widest.itemsize,
         state_bytes_per_text=spec.state_numbers() * widest.itemsize,
+        is_causal=spec.not_causal is None,
         heads=list(spec.heads),
         has_tokenizer=any(is_there(path, name) for name in TOKENIZER_FILES),
         remarks=[] if folder is None else list(folder.remarks),

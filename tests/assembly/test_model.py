@@ -114,6 +114,16 @@ def test_packed_documents_equal_documents_alone(model, ids):
 
 
 @torch.no_grad()
+def test_a_number_that_comes_again_is_another_document(model, ids):
+    cuts, numbers = [5, 4, 6], [1, 2, 1]
+    row = ids[0, : sum(cuts)]
+    segments = torch.cat([torch.full((n,), number) for number, n in zip(numbers, cuts, strict=True)])
+    packed = model(Batch(row[None], segments[None]))[0].split(cuts)
+    for part, alone in zip(packed, row.split(cuts), strict=True):
+        torch.testing.assert_close(part, model(alone[None])[0], rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
 def test_padding_changes_nothing(model, ids):
     marks = (torch.arange(CONTEXT) < 9).long()[None]
     padded = model(Batch(ids[:1] * marks, marks))[:, :9]

@@ -186,3 +186,9 @@ def test_nested_connections_are_a_tree(tmp_path: Path) -> None:
     for wanted in ("memory: stack", "reader: serial", "mixer: cross_attention", "0 .. 5: 3 times these 2"):
         assert any(wanted in line for line in lines), wanted
     assert info(spec).layers == 9
+
+
+def test_an_encoder_keeps_no_keys() -> None:
+    told = info(Path(__file__).parents[2] / "examples" / "models" / "bert.toml")
+    assert not told.is_causal
+    assert "KV bytes a token  none: it sees later tokens" in told.lines()
