@@ -1,7 +1,11 @@
-"""Training batches from token shards: an order that a seed fixes, and a position of two numbers."""
+"""Training batches from token shards: an order that a seed fixes, and a position of two numbers.
 
-from collections.abc import Iterator
+What is made of a window of tokens is a view's affair; the loader says which windows come when.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +21,7 @@ from lamoid.errors import InputError
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What is read and what should come next: ``batch.ids`` and ``targets`` are (B, T); IGNORED is not scored."""
+    """What is read and what should be said: ``batch.ids`` and ``targets`` are (B, T); IGNORED is not scored."""
 
     batch: Batch
     targets: Tensor
@@ -27,36 +31,96 @@ class TrainingBatch:
         return TrainingBatch(self.batch.to(device), self.targets.to(device))
 
 
-class Loader:
-    """Gives batches of windows without end, epoch after epoch, each epoch in an order of its own.
+@dataclass(frozen=True)
+class Windows:
+    """Rows of tokens as they lie in the shards, (B, L), and the number of the document that each is in.
 
-    The windows of an epoch lie side by side (stride = context) from a random offset on, so epochs cut differently.
-    Order and offset depend on ``seed`` and the epoch alone. With ``ranks`` processes, each takes its slice of the same
+    Documents are numbered from 1 in each row; 0 is behind the last token of a row that is shorter. A row's key names
+    what is drawn for it: the same window of another epoch has another key.
+    """
+
+    tokens: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    keys: tuple[str, ...]
+
+
+class View(Protocol):
+    """Makes an example of windows of ``length`` tokens, each ``stride`` behind the one before.
+
+    What it draws for a row depends on the row and its key alone: neither its company nor an interruption changes it.
+    """
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def stride(self) -> int: ...
+
+    def __call__(self, windows: Windows) -> TrainingBatch: ...
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """Reads ``context`` tokens, and wants in each place the one that comes next in the document."""
+
+    context: int
+
+    @property
+    def length(self) -> int:
+        """A window holds the last target too."""
+        return self.context + 1
+
+    @property
+    def stride(self) -> int:
+        """Each token is a target once."""
+        return self.context
+
+    def __call__(self, windows: Windows) -> TrainingBatch:
+        """Give ids, segments and targets (B, context)."""
+        tokens, documents = windows.tokens, windows.documents
+        is_read = documents[:, 1:] != 0
+        # A document's last token has no successor: the next one's first token is nothing that could be known.
+        targets = np.where(is_read & (documents[:, 1:] == documents[:, :-1]), tokens[:, 1:], IGNORED)
+        return TrainingBatch(
+            text_batch(tokens[:, :-1] * is_read, documents[:, :-1] * is_read), torch.from_numpy(targets)
+        )
+
+
+def text_batch(ids: NDArray[np.int64], segments: NDArray[np.int64]) -> Batch:
+    """Make a batch; where every row is one whole document, it says nothing of segments."""
+    marks = None if bool((segments == 1).all()) else torch.from_numpy(segments)
+    return Batch(torch.from_numpy(ids), marks)
+
+
+class Loader:
+    """Gives a view's examples without end, epoch after epoch, each epoch in an order of its own.
+
+    The windows of an epoch lie ``view.stride`` apart from a random offset on, so epochs cut differently. Order and
+    offset depend on ``seed`` and the epoch alone. With ``ranks`` processes, each takes its slice of the same
     global batch of ``batch`` rows. ``position`` is where the next batch begins; a Loader made with it goes on there.
     """
 
     def __init__(
         self,
         shards: Shards,
+        view: View,
         *,
-        context: int,
         batch: int,
         seed: int,
         position: dict[str, int] | None = None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if context < 1 or batch < 1:
-            raise InputError("context, batch", f"{context} and {batch} must be 1 or more", "raise them")
+        _check_sizes(view, batch)
         if not 0 <= rank < ranks or batch % ranks:
             raise InputError("batch", f"{batch} rows do not part evenly over {ranks} processes", "choose a multiple")
-        if len(shards) < context + 1:
+        if len(shards) < view.length:
             raise InputError(
                 shards.folder,
-                f"has {len(shards)} tokens, a window takes {context + 1}",
+                f"has {len(shards)} tokens, a window takes {view.length}",
                 "prepare more text or choose a smaller context",
             )
-        self.shards, self.context, self.batch, self.seed = shards, context, batch, seed
+        self.shards, self.view, self.batch, self.seed = shards, view, batch, seed
         self._rows = range(rank * batch // ranks, (rank + 1) * batch // ranks)
         self._epoch, self._index = _checked_position(position)
         self._open_epoch()
@@ -73,47 +137,56 @@ class Loader:
 
     def __next__(self) -> TrainingBatch:
         begins: list[int] = []
+        keys: list[str] = []
         for _ in range(self.batch):
             if self._index >= self._order.size:
                 self._epoch, self._index = self._epoch + 1, 0
                 self._open_epoch()
-            begins.append(self._offset + self._order[self._index] * self.context)
+            begins.append(self._offset + self._order[self._index] * self.view.stride)
+            keys.append(f"{self.seed}/{self._epoch}/{self._index}")
             self._index += 1
-        windows = [self.shards.window(begins[row], self.context + 1) for row in self._rows]
-        return _training_batch(windows, self.context)
+        return self.view(_windows(self.shards, self.view, begins[self._mine], tuple(keys[self._mine])))
+
+    @property
+    def _mine(self) -> slice:
+        return slice(self._rows.start, self._rows.stop)
 
     def _open_epoch(self) -> None:
         key = f"{self.seed}/{self._epoch}"
-        room = min(self.context, len(self.shards) - self.context)
+        room = min(self.view.stride, len(self.shards) - self.view.length + 1)
         self._offset = Permutation(room, f"offset/{key}")[0]
-        self._order = Permutation((len(self.shards) - 1 - self._offset) // self.context, f"order/{key}")
+        shared = self.view.length - self.view.stride
+        windows = (len(self.shards) - shared - self._offset) // self.view.stride
+        self._order = Permutation(windows, f"order/{key}")
 
 
-def sequential(shards: Shards, *, context: int, batch: int) -> Iterator[TrainingBatch]:
-    """Give windows side by side from the first token on, once, so that each target is scored exactly once.
+def sequential(shards: Shards, view: View, *, batch: int) -> Iterator[TrainingBatch]:
+    """Give windows side by side from the first token on, once: of next tokens, each target is scored exactly once.
 
-    The last window may be shorter; it is padded on the right with segment 0 and IGNORED targets.
+    The last window may be shorter; what a view draws is the same every time.
     """
-    if context < 1 or batch < 1:
-        raise InputError("context, batch", f"{context} and {batch} must be 1 or more", "raise them")
-    begins = range(0, len(shards) - 1, context)
+    _check_sizes(view, batch)
+    shared = view.length - view.stride
+    begins = range(0, len(shards) - shared, view.stride)
     for at in range(0, len(begins), batch):
-        windows = [shards.window(b, min(context + 1, len(shards) - b)) for b in begins[at : at + batch]]
-        yield _training_batch(windows, context)
+        chosen = begins[at : at + batch]
+        yield view(_windows(shards, view, chosen, tuple(f"sequential/{begin}" for begin in chosen)))
 
 
-def _training_batch(windows: list[tuple[NDArray[np.int64], NDArray[np.int64]]], context: int) -> TrainingBatch:
-    ids = np.zeros((len(windows), context), np.int64)
-    segments = np.zeros((len(windows), context), np.int64)
-    targets = np.full((len(windows), context), IGNORED, np.int64)
-    for row, (tokens, documents) in enumerate(windows):
-        length = len(tokens) - 1
-        ids[row, :length] = tokens[:-1]
-        segments[row, :length] = documents[:-1] - documents[0] + 1
-        # A document's last token has no successor: the next one's first token is nothing that could be known.
-        targets[row, :length] = np.where(documents[1:] == documents[:-1], tokens[1:], IGNORED)
-    marks = None if bool((segments == 1).all()) else torch.from_numpy(segments)
-    return TrainingBatch(Batch(torch.from_numpy(ids), marks), torch.from_numpy(targets))
+def _check_sizes(view: View, batch: int) -> None:
+    if not 1 <= view.stride <= view.length or batch < 1:
+        raise InputError("context, batch", f"{view.stride} and {batch} must be 1 or more", "raise them")
+
+
+def _windows(shards: Shards, view: View, begins: Sequence[int], keys: tuple[str, ...]) -> Windows:
+    """Read a window at each place; one that goes beyond the end is shorter."""
+    tokens = np.zeros((len(begins), view.length), np.int64)
+    documents = np.zeros((len(begins), view.length), np.int64)
+    for row, begin in enumerate(begins):
+        length = min(view.length, len(shards) - begin)
+        tokens[row, :length], found = shards.window(begin, length)
+        documents[row, :length] = found - found[0] + 1
+    return Windows(tokens, documents, keys)
 
 
 def _checked_position(position: dict[str, int] | None) -> tuple[int, int]:

@@ -93,9 +93,11 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 
 def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
-    """Write out what a recipe may leave unsaid: the kind of a choice, and the list around one path."""
+    """Write out what a recipe may leave unsaid: the kind of a choice, or all but it, and the list around one path."""
     tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    for table, unsaid in (("model", "shape"), ("tokenizer", None), ("optimizer", "adamw")):
+    if isinstance(tree.get("objective"), str):
+        tree["objective"] = {"kind": tree["objective"]}
+    for table, unsaid in (("model", "shape"), ("tokenizer", None), ("optimizer", "adamw"), ("objective", "causal")):
         entries = tree.get(table)
         if isinstance(entries, dict) and "kind" not in entries:
             kind = "folder" if "from" in entries else "spec" if "spec" in entries else unsaid

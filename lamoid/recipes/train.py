@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lamoid.data.loader import sequential
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.read_recipe import read_recipe
 from lamoid.recipes.run_folder import claim_folder
@@ -22,7 +21,6 @@ from lamoid.training.hooks import Figures, JsonLines, evaluate, log, measure_los
 from lamoid.training.loop import Hook, grouped, train_loop
 from lamoid.training.move_report import MoveReport
 from lamoid.training.moves import apply_moves, raise_gates
-from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.peak import measure_peak
 from lamoid.training.state import TrainingState
 from lamoid.training.update import Update
@@ -76,7 +74,7 @@ def _train(run: Run, progress: Progress | None) -> None:
     try:
         update = Update(recipe.schedule, recipe.training.clip)
         batches = grouped(run.loader, recipe.training.accumulation)
-        train_loop(state, batches, OBJECTIVES[recipe.training.objective], update, hooks)
+        train_loop(state, batches, recipe.objective.objective(), update, hooks)
     finally:
         for function in close:
             function()
@@ -98,12 +96,10 @@ def _hooks(run: Run, progress: Progress | None, close: list[Callable[[], None]])
             close.append(events[1])
     shown = [*writers, _Shown(progress, state.step)] if progress is not None else writers
     hooks: list[Hook] = [*_moves(run, lines, progress), (recipe.log.every, log(run.meter, recipe.log.every, shown))]
-    shards = run.data.validation
-    if shards is not None:
-        examples = partial(sequential, shards, context=run.loader.context, batch=recipe.evaluation.batch)
+    if run.feed.validation is not None:
         keep = partial(_save, run, "best") if recipe.evaluation.keep_best else None
-        objective = OBJECTIVES[recipe.training.objective]
-        hooks.append((recipe.evaluation.every, evaluate(examples, objective, shown, keep)))
+        hook = evaluate(run.feed.validation, recipe.objective.objective(), shown, keep)
+        hooks.append((recipe.evaluation.every, hook))
     hooks.append((recipe.checkpoint.every, run.checkpoints.write))
     return hooks
 
@@ -112,12 +108,10 @@ def _moves(run: Run, lines: JsonLines, progress: Progress | None) -> list[Hook]:
     """Make the hooks that change the model, which come before all others; nothing for a run without moves."""
     if not run.plan.moves:
         return []
-    shards = run.data.validation or run.data.train
-    objective = OBJECTIVES[run.recipe.training.objective]
+    objective = run.recipe.objective.objective()
 
     def measure(state: TrainingState) -> float:
-        examples = sequential(shards, context=run.loader.context, batch=run.recipe.evaluation.batch)
-        return measure_loss(state, islice(examples, 1), objective)
+        return measure_loss(state, islice(run.feed.sample(), 1), objective)
 
     def write(report: MoveReport) -> None:
         lines(report.step, {"move": msgspec.to_builtins(report)})

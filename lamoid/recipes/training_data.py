@@ -1,9 +1,8 @@
 """The tokens of a training run: prepared shards as they are, or text that is prepared into the run's folder once."""
 
 import glob
-import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from lamoid.data.prepare import PART, prepare
 from lamoid.data.shards import Shards, open_shards
 from lamoid.data.sources import Document, read_documents
 from lamoid.errors import InputError
+from lamoid.recipes.feed import TextData
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.training_recipe import CharactersTokenizer, DataTable, FolderModel, FolderTokenizer, TrainingRecipe
 from lamoid.text.tokenizer import Tokenizer
@@ -21,24 +21,7 @@ from lamoid.weights.durable import durable_folder
 Texts = Callable[[], Iterator[Document]]
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """A tokenizer and the tokens it made; ``validation`` is ``None`` where the recipe keeps none."""
-
-    tokenizer: Tokenizer
-    train: Shards
-    validation: Shards | None
-
-    def identity(self) -> dict[str, str | None]:
-        """Give hashes that name the tokens and the tokenizer, to be compared when a run goes on."""
-        return {
-            "tokenizer": self.tokenizer.fingerprint(),
-            "train": _hash(self.train),
-            "validation": None if self.validation is None else _hash(self.validation),
-        }
-
-
-def gather_data(recipe: TrainingRecipe, folder: Path, progress: Progress | None) -> TrainingData:
+def gather_data(recipe: TrainingRecipe, folder: Path, progress: Progress | None) -> TextData:
     """Open the recipe's data; text is prepared into ``folder``, unless that was done before."""
     table = recipe.data
     if is_prepared(table.train):
@@ -46,15 +29,15 @@ def gather_data(recipe: TrainingRecipe, folder: Path, progress: Progress | None)
         train = open_shards(table.train[0], hashes=True)
         train.check_tokenizer(tokenizer.fingerprint())
         if table.hold_out:
-            return TrainingData(tokenizer, train.part(0, 1 - table.hold_out), train.part(1 - table.hold_out, 1))
-        return TrainingData(tokenizer, train, _validation(table, tokenizer, folder, None, progress))
+            return TextData(tokenizer, train.part(0, 1 - table.hold_out), train.part(1 - table.hold_out, 1))
+        return TextData(tokenizer, train, _validation(table, tokenizer, folder, None, progress))
     texts, held_out = _texts(table)
     if not is_prepared((str(folder / "train"),)):
         tokenizer = _given_tokenizer(recipe) or _learn_tokenizer(recipe, texts, progress)
         _prepare(texts, tokenizer, folder / "train", progress)
     tokenizer = Tokenizer.read(folder / "train")
     train = open_shards(folder / "train", hashes=True)
-    return TrainingData(tokenizer, train, _validation(table, tokenizer, folder, held_out, progress))
+    return TextData(tokenizer, train, _validation(table, tokenizer, folder, held_out, progress))
 
 
 def is_prepared(paths: tuple[str, ...]) -> bool:
@@ -148,8 +131,3 @@ def _prepare(texts: Texts, tokenizer: Tokenizer, out: Path, progress: Progress |
     prepare(texts(), tokenizer, out, folder=durable_folder, advance=advance)
     if progress is not None:
         progress.finish()
-
-
-def _hash(shards: Shards) -> str:
-    description = (shards.folder / NAME).read_bytes()
-    return f"{hashlib.sha256(description).hexdigest()}:{shards.first}:{shards.last}"

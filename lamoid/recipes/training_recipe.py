@@ -10,8 +10,8 @@ import msgspec
 from lamoid.assembly.bounds import MOST_CONTEXT, MOST_VOCAB, whole
 from lamoid.assembly.families.shape import Shape
 from lamoid.errors import InputError
+from lamoid.recipes.objective_tables import AnyObjective, CausalTable
 from lamoid.recipes.training_moves import AnyMove
-from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, OptimizerSpec
 from lamoid.training.schedule import MOST_STEPS, ScheduleSpec
 from lamoid.training.state import Dtype
@@ -107,7 +107,6 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accumulation: int = 1
     context: int = 0
     clip: float = 1.0
-    objective: str = "causal"
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1, MOST_STEPS)
@@ -116,8 +115,6 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         whole("context", self.context, 0, MOST_CONTEXT)
         if not 0.0 <= self.clip < float("inf"):
             raise InputError("clip", f"is {self.clip}, must be finite and at least 0", "0 switches clipping off")
-        if self.objective not in OBJECTIVES:
-            raise InputError("objective", f"is {self.objective!r}", f"choose one of {', '.join(sorted(OBJECTIVES))}")
 
 
 class EvaluationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +162,7 @@ class TrainingRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: DataTable
     training: TrainingTable
     tokenizer: CharactersTokenizer | BytesTokenizer | FolderTokenizer | None = None
+    objective: AnyObjective = CausalTable()
     optimizer: OptimizerSpec = AdamWSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     evaluation: EvaluationTable = EvaluationTable()

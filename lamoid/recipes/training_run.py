@@ -9,17 +9,14 @@ import torch
 from lamoid.assembly.families.family import Family
 from lamoid.assembly.families.table import FAMILIES
 from lamoid.assembly.initialise import initialise
-from lamoid.assembly.model import LanguageModel, check_writes
-from lamoid.assembly.paths import walk
-from lamoid.assembly.sight import PrefixSpec
+from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec, read_spec
-from lamoid.assembly.wiring import StackSpec
-from lamoid.data.loader import Loader
 from lamoid.errors import InputError
+from lamoid.recipes.feed import Feed, Positioned, TextData
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.room import check_room
 from lamoid.recipes.run_folder import DATA, fixed_part
-from lamoid.recipes.training_data import TrainingData, gather_data
+from lamoid.recipes.training_data import gather_data
 from lamoid.recipes.training_moves import MovePlan, plan_moves
 from lamoid.recipes.training_recipe import FolderModel, ShapeModel, TrainingRecipe
 from lamoid.recipes.word_vectors import start_from_vectors
@@ -43,8 +40,9 @@ class Run:
 
     recipe: TrainingRecipe
     out: Path
-    data: TrainingData
-    loader: Loader
+    data: TextData
+    feed: Feed
+    loader: Positioned
     state: TrainingState
     meter: Meter
     plan: MovePlan
@@ -67,7 +65,7 @@ def check_run(recipe: TrainingRecipe) -> None:
         problem = f"is {recipe.device!r}, and torch sees {count} such devices"
         raise InputError("device", problem, "name another device, or install a CUDA build of torch")
     for step, spec in _plan(recipe, _spec(recipe, 1)).specs:
-        _check_reading(spec)
+        recipe.objective.check(spec)
         if recipe.device == "cpu":
             check_room(spec.parameters(), TRAINED_BYTES, "training it in float32 with its optimiser")
         if recipe.training.context > spec.context:
@@ -86,24 +84,12 @@ def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -
     torch.manual_seed(recipe.seed)
     model, generation, remarks = _build_model(recipe, data)
     context = recipe.training.context or model.spec.context
-    loader = Loader(data.train, context=context, batch=recipe.training.batch, seed=recipe.seed)
+    batch, measured = recipe.training.batch, recipe.evaluation.batch
+    feed = recipe.objective.feed(data, context, batch=batch, measured=measured, seed=recipe.seed)
     state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.dtype)
     plan = _plan(recipe, model.spec)
     meter = Meter(lambda steps: 3.0 * plan.average_flops(context, steps), measure_peak(model.device, recipe.dtype))
-    return Run(recipe, out, data, loader, state, meter, plan, generation, _family(recipe), remarks)
-
-
-def _check_reading(spec: ModelSpec) -> None:
-    """Refuse a model that cannot learn which token comes next from a text alone."""
-    check_writes(spec)
-    streams = [part.stream for _, part in walk(spec.blocks) if isinstance(part, StackSpec)]
-    streams += ["prefix" for _, part in walk(spec.blocks) if isinstance(part, PrefixSpec)]
-    other = next((name for name in streams if name != "ids"), None)
-    if other is not None:
-        problem = f"reads the stream {other!r}, and a text has no ids but its own"
-        raise InputError(
-            "model", problem, "train it in Python with batches that have the stream, or leave that part out"
-        )
+    return Run(recipe, out, data, feed, feed.open(None), state, meter, plan, generation, _family(recipe), remarks)
 
 
 def _family(recipe: TrainingRecipe) -> Family | None:
@@ -124,7 +110,7 @@ def _spec(recipe: TrainingRecipe, vocab: int) -> ModelSpec:
     return recipe.model.spec(vocab) if isinstance(recipe.model, ShapeModel) else read_spec(recipe.model.spec)
 
 
-def _build_model(recipe: TrainingRecipe, data: TrainingData) -> tuple[LanguageModel, dict[str, Any], list[str]]:
+def _build_model(recipe: TrainingRecipe, data: TextData) -> tuple[LanguageModel, dict[str, Any], list[str]]:
     """Make or load the model, with the generation settings that it will be saved with, and what is to be said of it."""
     generation = {"bos_token_id": data.tokenizer.start, "eos_token_id": data.tokenizer.end}
     if not isinstance(recipe.model, FolderModel):
@@ -150,9 +136,6 @@ def resume_run(run: Run, progress: Progress | None) -> int:
 
     position = resume(run.state, run.checkpoints, say)
     if position is not None:
-        loader = run.loader
-        run.loader = Loader(
-            loader.shards, context=loader.context, batch=loader.batch, seed=loader.seed, position=position
-        )
+        run.loader = run.feed.open(position)
         say(f"going on from step {run.state.step}")
     return run.state.step

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lamoid.assembly.likelihood import IGNORED
-from lamoid.data.loader import Loader, TrainingBatch, sequential
+from lamoid.data.loader import Loader, NextTokens, TrainingBatch, sequential
 from lamoid.data.shards import Shards, open_shards
 from lamoid.errors import InputError
 from lamoid.recipes.prepare import prepare
@@ -53,7 +53,7 @@ def are_equal(first: list[TrainingBatch], second: list[TrainingBatch]) -> bool:
 def test_targets_are_successors_within_a_document(shards: Shards) -> None:
     whole, documents = shards.window(0, len(shards))
     starts = set(shards.starts.tolist())
-    for batch in take(Loader(shards, context=16, batch=4, seed=1), 20):
+    for batch in take(Loader(shards, NextTokens(16), batch=4, seed=1), 20):
         segments = batch.batch.segments
         for row in range(4):
             begin = next(
@@ -75,7 +75,7 @@ def test_an_epoch_meets_every_window_once_and_epochs_differ(shards: Shards, rank
     for epoch in range(6):
         position = {"epoch": epoch, "index": 0}
         loaders = [
-            Loader(shards, context=8, batch=ranks, seed=3, position=position, rank=rank, ranks=ranks)
+            Loader(shards, NextTokens(8), batch=ranks, seed=3, position=position, rank=rank, ranks=ranks)
             for rank in range(ranks)
         ]
         met: list[int] = []
@@ -94,29 +94,29 @@ def test_an_epoch_meets_every_window_once_and_epochs_differ(shards: Shards, rank
 
 
 def test_one_document_needs_no_segments(single: Shards) -> None:
-    assert all(b.batch.segments is None for b in take(Loader(single, context=8, batch=4, seed=0), 10))
+    assert all(b.batch.segments is None for b in take(Loader(single, NextTokens(8), batch=4, seed=0), 10))
 
 
 @pytest.mark.parametrize("taken", [0, 1, 7, 40])
 def test_a_position_goes_on_bit_for_bit(shards: Shards, taken: int) -> None:
-    loader = Loader(shards, context=10, batch=6, seed=5)
+    loader = Loader(shards, NextTokens(10), batch=6, seed=5)
     take(loader, taken)
     position = json.loads(json.dumps(loader.position))
-    again = Loader(shards, context=10, batch=6, seed=5, position=position)
+    again = Loader(shards, NextTokens(10), batch=6, seed=5, position=position)
     assert are_equal(take(loader, 30), take(again, 30))
 
 
 def test_ranks_share_the_global_batch(shards: Shards) -> None:
-    whole = take(Loader(shards, context=10, batch=6, seed=5), 12)
+    whole = take(Loader(shards, NextTokens(10), batch=6, seed=5), 12)
     for ranks in (2, 3, 6):
-        slices = [take(Loader(shards, context=10, batch=6, seed=5, rank=r, ranks=ranks), 12) for r in range(ranks)]
+        slices = [take(Loader(shards, NextTokens(10), batch=6, seed=5, rank=r, ranks=ranks), 12) for r in range(ranks)]
         for k, batch in enumerate(whole):
             assert torch.equal(torch.cat([s[k].batch.ids for s in slices]), batch.batch.ids)
             assert torch.equal(torch.cat([s[k].targets for s in slices]), batch.targets)
 
 
 def test_the_seed_decides(shards: Shards) -> None:
-    first, same, other = (take(Loader(shards, context=10, batch=6, seed=s), 5) for s in (1, 1, 2))
+    first, same, other = (take(Loader(shards, NextTokens(10), batch=6, seed=s), 5) for s in (1, 1, 2))
     assert are_equal(first, same)
     assert not are_equal(first, other)
 
@@ -127,7 +127,7 @@ def test_validation_scores_each_target_once(shards: Shards, context: int, batch:
     whole, _ = shards.window(0, len(shards))
     starts = set(shards.starts.tolist())
     ids, targets = [], []
-    for b in sequential(shards, context=context, batch=batch):
+    for b in sequential(shards, NextTokens(context), batch=batch):
         real = torch.ones_like(b.batch.ids, dtype=torch.bool) if b.batch.segments is None else b.batch.segments > 0
         assert bool((b.targets[~real] == IGNORED).all())
         ids += b.batch.ids[real].tolist()
@@ -137,11 +137,11 @@ def test_validation_scores_each_target_once(shards: Shards, context: int, batch:
 
 
 def test_what_cannot_be_loaded_is_refused(single: Shards) -> None:
-    good = {"context": 8, "batch": 4, "seed": 0}
+    good = {"view": NextTokens(8), "batch": 4, "seed": 0}
     for change, match in [
-        ({"context": 0}, "must be 1 or more"),
+        ({"view": NextTokens(0)}, "must be 1 or more"),
         ({"batch": 0}, "must be 1 or more"),
-        ({"context": len(single)}, "Prepare more text"),
+        ({"view": NextTokens(len(single))}, "Prepare more text"),
         ({"ranks": 3}, "do not part evenly"),
         ({"rank": 2, "ranks": 2}, "do not part evenly"),
         ({"position": {"epoch": 0}}, "not an epoch and an index"),
@@ -152,4 +152,4 @@ def test_what_cannot_be_loaded_is_refused(single: Shards) -> None:
     ]:
         with pytest.raises(InputError, match=match):
             Loader(single, **(good | change))
-    assert len(take(Loader(single, context=len(single) - 1, batch=2, seed=0), 3)) == 3
+    assert len(take(Loader(single, NextTokens(len(single) - 1), batch=2, seed=0), 3)) == 3

@@ -88,7 +88,7 @@ def test_overrides_are_toml_values_or_texts() -> None:
         ("training.steps=many", "recipe: training.steps: is 'many', expected `int`"),
         ("training.batch=0", "recipe: training.batch: is 0"),
         ("training.accumulation=1.5", "recipe: training.accumulation: is 1.5, expected `int`"),
-        ("training.objective=guess", "recipe: training.objective: is 'guess'. Choose one of causal"),
+        ("objective=guess", "recipe: objective.kind: is 'guess'"),
         ("training.clip=inf", "recipe: training.clip: is inf"),
         ("schedule.warmup=10", "recipe: schedule.warmup: is 10, not less than training.steps 10"),
         ("model.family=bart", "recipe: model.family: .* [Cc]hoose one of .*bert.*"),
