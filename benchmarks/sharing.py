@@ -46,6 +46,7 @@ from lamoid.text.training import train_tokenizer
 from lamoid.training.loop import train_loop
 from lamoid.training.moves import apply_moves
 from lamoid.training.optimizers import AdamWSpec
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.soft_tie import SoftTie, SoftTieSpec
 from lamoid.training.state import TrainingState
@@ -163,7 +164,7 @@ def run(pair: str, mode: Mode, seed: int, steps: int) -> dict[str, Any]:
     group = make_group(pair, mode)
     parameters = sum(parameter.numel() for parameter in group.parameters())
     initialise_group(group, seed)
-    state = TrainingState(cast(Any, group), AdamWSpec(learning_rate=RATE).build(group), steps)
+    state = TrainingState(cast(Any, group), AdamWSpec(learning_rate=RATE).build(trained_parameters(group)), steps)
     running = RunningLosses()
     penalties = [
         Penalty(path, SoftTie(SoftTieSpec((path,), **SOFT), group, running.values).penalty) for path in mode.soft

@@ -1,4 +1,4 @@
-"""The one error that means: what a person gave cannot be used."""
+"""The error that means: what a person gave cannot be used; and the word of a run that was asked to stop."""
 
 
 class InputError(ValueError):
@@ -16,3 +16,14 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         return type(self), (self.culprit, self.problem, self.cure)
+
+
+class Stopped(KeyboardInterrupt):
+    """Says that a run saved itself and ended because a signal asked for it; ``status`` is the exit status to give."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        return type(self), (str(self), self.status)

@@ -31,3 +31,9 @@ def at_least_zero(field: str, value: float, *, high: float = 1e12) -> None:
         raise InputError(
             field, f"is {value}, must be finite, at least 0 and at most {high:g}", f"set {field} within these limits"
         )
+
+
+def below_one(field: str, value: float) -> None:
+    """Raise ``InputError`` unless ``0 <= value < 1``."""
+    if not 0.0 <= value < 1.0:
+        raise InputError(field, f"is {value}, must be at least 0 and below 1", f"set {field} within these limits")

@@ -4,6 +4,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from lamoid.assembly.adapter import Adapters, AdapterSpec, check_adapters
 from lamoid.assembly.attention import CapSpec, NoCapSpec, SoftCapSpec
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.bounds import MOST_WIDTH, positive, whole
@@ -14,9 +15,25 @@ from lamoid.assembly.scope import Scope
 
 
 class TiedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tied"):
-    """The output matrix is the token table itself (Press and Wolf, 2017); a ``bias`` is the head's own."""
+    """The output matrix is the token table itself (Press and Wolf, 2017); ``bias`` and ``adapters`` are the head's own.
+
+    Adapters here change what the head answers and leave the embedding as it is.
+    """
 
     bias: bool = False
+    adapters: tuple[AdapterSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_adapters(self.adapters, 0)
+
+    def parameters(self, inputs: int, outputs: int) -> int:
+        """Count the stored numbers, without the table's."""
+        return (outputs if self.bias else 0) + sum(each.parameters(inputs, outputs) for each in self.adapters)
+
+    def flops(self, inputs: int, outputs: int) -> int:
+        """Count the operations for one token that one adapter reads, the costliest."""
+        more = max((each.flops(inputs, outputs) for each in self.adapters), default=0)
+        return DenseSpec().flops(inputs, outputs) + more
 
 
 class NoTransformSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="none"):
@@ -77,16 +94,11 @@ class NextTokenSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
     def parameters(self, scope: Scope) -> int:
         inner = self.transform.width_out(scope.width)
-        if isinstance(self.linear, TiedSpec):
-            last = scope.vocab if self.linear.bias else 0
-        else:
-            last = self.linear.parameters(inner, scope.vocab)
-        return last + self.transform.parameters(scope.width)
+        return self.linear.parameters(inner, scope.vocab) + self.transform.parameters(scope.width)
 
     def flops(self, scope: Scope) -> int:
         inner = self.transform.width_out(scope.width)
-        linear = DenseSpec() if isinstance(self.linear, TiedSpec) else self.linear
-        return linear.flops(inner, scope.vocab) + self.transform.flops(scope.width)
+        return self.linear.flops(inner, scope.vocab) + self.transform.flops(scope.width)
 
 
 class Transform(nn.Module):
@@ -113,11 +125,14 @@ class NextToken(nn.Module):
     def __init__(self, spec: NextTokenSpec, scope: Scope) -> None:
         super().__init__()
         self.transform = build_transform(spec.transform, scope.width)
+        inner, self.adapters = spec.transform.width_out(scope.width), None
         if isinstance(spec.linear, TiedSpec):
             self.linear = None
             self.bias = nn.Parameter(torch.empty(scope.vocab)) if spec.linear.bias else None
+            if spec.linear.adapters:
+                self.adapters = Adapters(spec.linear.adapters, inner, scope.vocab)
         else:
-            self.linear = spec.linear.build(spec.transform.width_out(scope.width), scope.vocab)
+            self.linear = spec.linear.build(inner, scope.vocab)
             self.bias = None
         self.limit = spec.cap.limit if isinstance(spec.cap, SoftCapSpec) else None
         self.scale = spec.scale
@@ -127,4 +142,6 @@ class NextToken(nn.Module):
         if self.scale != 1.0:
             hidden = hidden * self.scale
         logits = multiply(hidden, table, self.bias) if self.linear is None else self.linear(hidden)
+        if self.adapters is not None:
+            logits = self.adapters(hidden, logits, table, self.bias)
         return logits if self.limit is None else self.limit * torch.tanh(logits / self.limit)

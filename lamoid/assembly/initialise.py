@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import Generator, Tensor, nn
 
+from lamoid.assembly.adapted import adapted_parts
+from lamoid.assembly.adapter import LowRank
 from lamoid.assembly.block import Block
 from lamoid.assembly.convolution import Convolution
 from lamoid.assembly.norm import UnitRMSNorm
@@ -39,6 +41,10 @@ def initialise(model: nn.Module, seed: int, *, deviation: float = 0.02, only: Co
             continue
         scale = deviation * (depth if name.endswith(LAST_OF_RESIDUAL) else 1.0)
         parameter.copy_(torch.empty(parameter.shape).normal_(0.0, scale, generator=generator))
+    for part in adapted_parts(model):
+        for number, low in enumerate(part.adapters.parts):
+            if only is None or f"{part.path}.adapters.{number}.magnitude" in only:
+                low.start(part.weight)
 
 
 def _draws(part: nn.Module) -> Iterator[tuple[str, Draw]]:
@@ -47,6 +53,9 @@ def _draws(part: nn.Module) -> Iterator[tuple[str, Draw]]:
         yield "weight", _zero
     elif isinstance(part, Convolution):
         yield "taps", _filters
+    elif isinstance(part, LowRank):
+        yield "narrow", _narrow
+        yield "widen", _zero
     elif isinstance(part, Cell):
         yield "input.weight", _gates
         yield "recurrent.weight", _turns
@@ -56,6 +65,11 @@ def _draws(part: nn.Module) -> Iterator[tuple[str, Draw]]:
 
 def _zero(drawn: Tensor, generator: Generator) -> None:
     drawn.zero_()
+
+
+def _narrow(drawn: Tensor, generator: Generator) -> None:
+    """Uniform within 1 / sqrt(inputs), as He et al. (2015) with the slope sqrt(5); what widens it is zero."""
+    drawn.uniform_(-(drawn.shape[1] ** -0.5), drawn.shape[1] ** -0.5, generator=generator)
 
 
 def _filters(drawn: Tensor, generator: Generator) -> None:

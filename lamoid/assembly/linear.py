@@ -4,6 +4,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from lamoid.assembly.adapter import Adapters, AdapterSpec, check_adapters
+
 
 class DenseSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="dense"):
     """y = x W^T + b with W of shape (outputs, inputs), stored whole."""
@@ -23,7 +25,41 @@ class DenseSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         return 2 * inputs * outputs
 
 
-LinearSpec = DenseSpec
+class AdaptedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="adapted"):
+    """A ``base`` and named ``adapters`` beside it, of which those read that the model's ``choice`` says."""
+
+    adapters: tuple[AdapterSpec, ...]
+    base: DenseSpec = DenseSpec()
+
+    def __post_init__(self) -> None:
+        check_adapters(self.adapters, 1)
+
+    @property
+    def bias(self) -> bool:
+        """Has the base a bias?"""
+        return self.base.bias
+
+    def build(self, inputs: int, outputs: int) -> "Adapted":
+        """Make the module, its weights not yet set."""
+        return Adapted(inputs, outputs, self)
+
+    def parameters(self, inputs: int, outputs: int) -> int:
+        """Count the stored numbers, the adapters' too."""
+        return self.base.parameters(inputs, outputs) + sum(each.parameters(inputs, outputs) for each in self.adapters)
+
+    def flops(self, inputs: int, outputs: int) -> int:
+        """Count the operations for one token that one adapter reads, the costliest."""
+        return self.base.flops(inputs, outputs) + max(each.flops(inputs, outputs) for each in self.adapters)
+
+
+LinearSpec = DenseSpec | AdaptedSpec
+
+
+def with_bias(spec: LinearSpec) -> LinearSpec:
+    """Give the same map with a bias."""
+    if isinstance(spec, AdaptedSpec):
+        return msgspec.structs.replace(spec, base=DenseSpec(bias=True))
+    return DenseSpec(bias=True)
 
 
 class Dense(nn.Linear):
@@ -34,6 +70,17 @@ class Dense(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return multiply(input, self.weight, self.bias)
+
+
+class Adapted(Dense):
+    """A dense map, ``weight`` and ``bias`` as there, with ``adapters`` that change its answer."""
+
+    def __init__(self, inputs: int, outputs: int, spec: AdaptedSpec) -> None:
+        super().__init__(inputs, outputs, bias=spec.base.bias)
+        self.adapters = Adapters(spec.adapters, inputs, outputs)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.adapters(input, super().forward(input), self.weight, self.bias)
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from lamoid.assembly.adapter import connect
 from lamoid.assembly.batch import Batch, as_batch
 from lamoid.assembly.cache import Cache
 from lamoid.assembly.heads import NextTokenSpec
@@ -50,6 +51,7 @@ class LanguageModel(nn.Module):
         self.norm = spec.norm.build(trunk.width)
         self.heads = nn.ModuleDict({name: head.build(trunk) for name, head in spec.heads.items()})
         share(self, spec.sharing)
+        self.choice = connect(self)
 
     @property
     def device(self) -> torch.device:
@@ -74,6 +76,7 @@ class LanguageModel(nn.Module):
         """Give the trunk's output with the terms that its layers add to a training loss."""
         batch = as_batch(reading)
         self._check_length(batch, cache)
+        self.choice.turn_to(batch)
         layout = plan_layout(batch, cache)
         x = self.embedding(batch.ids, layout)
         for block in self.blocks:
@@ -88,7 +91,9 @@ class LanguageModel(nn.Module):
             head = next(iter(self.spec.heads))
         if head not in self.spec.heads:
             raise InputError("head", f"is {head[:80]!r}", f"choose one of {', '.join(self.spec.heads)}")
-        return self.heads[head](hidden, self.embedding.tokens.weight, as_batch(reading))
+        batch = as_batch(reading)
+        self.choice.turn_to(batch)
+        return self.heads[head](hidden, self.embedding.tokens.weight, batch)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the default head, one over the vocabulary: (..., C) to (..., vocab)."""
@@ -108,9 +113,10 @@ class LanguageModel(nn.Module):
         batch = as_batch(reading)
         hidden = self.hidden(batch, cache)
         if batch.segments is None:
-            return self.logits(hidden[:, -1])
+            return self.logits(hidden[:, -1:])[:, 0]
         last = torch.tensor(batch.counts(), device=hidden.device) - 1
-        return self.logits(hidden[torch.arange(len(last), device=hidden.device), last])
+        ends = hidden[torch.arange(len(last), device=hidden.device), last]
+        return self.logits(ends[:, None])[:, 0]
 
     def _check_length(self, batch: Batch, cache: Cache | None) -> None:
         """Refuse what no position stands for; rotary positions have no table, so only the cache bounds them."""

@@ -33,7 +33,7 @@ def spec_schema() -> Schema:
     block["anyOf"] = [{"required": [name]} for name in ("kind", "mixer", "feedforward")]
     written["Node"] = {"anyOf": [*(_named(name) for name in nodes), {"$ref": f"{_HOME}Blocks"}]}
     written["Blocks"] = {"type": "array", "items": {"anyOf": [*(_entry(name, written) for name in nodes), _GROUP]}}
-    for name in ("PlainSpec", "GatedSpec", "ShareSpec"):
+    for name in ("PlainSpec", "GatedSpec", "ShareSpec", "LoraSpec", "DoraSpec"):
         _entry(name, written)
     return {"$schema": DIALECT, "title": "A model of Lamoid", "$ref": schema["$ref"], "$defs": written}
 
@@ -74,7 +74,7 @@ def _names(value: Schema) -> list[str]:
 
 
 def _kind(names: Sequence[str]) -> Schema:
-    return {"required": ["kind"]} if len(names) > 1 else {}
+    return {"required": ["kind"]} if len(names) > 1 and set(names) != {"DenseSpec", "AdaptedSpec"} else {}
 
 
 def _tag(part: Schema) -> str:

@@ -8,6 +8,7 @@ import msgspec
 import torch
 from torch import nn
 
+from lamoid.assembly.adapter import connect
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel, empty_model
 from lamoid.assembly.paths import Spec, children, part_at
@@ -171,6 +172,7 @@ def _install(model: LanguageModel, fresh: LanguageModel, before: Rename) -> None
     for name, child in fresh.named_children():
         setattr(model, name, child)
     model.spec = fresh.spec
+    model.choice = connect(model, model.choice.active)
 
 
 def _stays(fresh: LanguageModel, path: str, model: LanguageModel, place: str, module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """Moves: named surgery. Those that preserve change a model's answers by rounding only, at the moment of the move."""
 
+import re
 from collections.abc import Collection
 
 import msgspec
@@ -12,6 +13,7 @@ from lamoid.assembly.bounds import whole
 from lamoid.assembly.experts import ExpertsSpec
 from lamoid.assembly.feedforward import GatedSpec, PlainSpec
 from lamoid.assembly.initialise import LAST_OF_RESIDUAL
+from lamoid.assembly.linear import with_bias
 from lamoid.assembly.model import LanguageModel, empty_model
 from lamoid.assembly.norm import LayerNorm, RMSNorm, UnitRMSNorm
 from lamoid.assembly.paths import Spec, part_at, with_part
@@ -70,7 +72,7 @@ def widen(model: LanguageModel, path: str, hidden: int, *, seed: int = 0) -> Cha
     def fill(new: Parameters, old: Parameters) -> None:
         for place in places:
             for name in _names_in(new, place):
-                if name == f"{place}.down.weight":
+                if re.fullmatch(r"down\.(weight|adapters\.\d+\.narrow)", name.removeprefix(f"{place}.")):
                     new[name].zero_()
                     new[name][:, : old[name].shape[1]] = old[name]
                 elif new[name] is not old[name]:
@@ -99,7 +101,8 @@ def set_kv_heads(model: LanguageModel, path: str, kv_heads: int) -> Change:
             part = part_at(model.spec, place)
             owners = ["key", "value"] + ["key_norm"] * isinstance(part.query_key_norm, FullNormSpec)
             for name in [name for owner in owners for name in _names_in(new, f"{place}.{owner}")]:
-                new[name].copy_(_regrouped(old[name], part.kv_heads, kv_heads))
+                if new[name] is not old[name]:  # what reads the stream stays
+                    new[name].copy_(_regrouped(old[name], part.kv_heads, kv_heads))
 
     is_preserving = all(kv_heads >= part_at(model.spec, place).kv_heads for place in places)
     return transplant(model, empty_model(spec), inside=places, fill=fill, is_preserving=is_preserving)
@@ -144,7 +147,7 @@ def add_expert(
     for place in places:
         part = part_at(model.spec, place)
         more = (*part.experts, part.experts[-1] if expert is None else expert)
-        router = msgspec.structs.replace(part.router, bias=True)
+        router = with_bias(part.router)
         spec = with_part(spec, place, msgspec.structs.replace(part, experts=more, router=router))
 
     def fill(new: Parameters, old: Parameters) -> None:
@@ -197,7 +200,8 @@ def _silenced(path: str, block: nn.Module, spec: BlockSpec) -> list[tuple[str, f
         ends = [name.removesuffix("weight") for name in names if name.endswith(LAST_OF_RESIDUAL)]
         if not ends:
             raise InputError(f"{path}.{branch}", "has no output projection to start at zero", "insert another kind")
-        found += [(name, 0.0) for name in names if name.startswith(tuple(ends))]
+        # An adapter's product is zero already; were both its matrices, it would never learn.
+        found += [(name, 0.0) for name in names if name.startswith(tuple(ends)) and not name.endswith(".narrow")]
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from lamoid.assembly.heads import NextTokenSpec, TiedSpec
-from lamoid.assembly.linear import DenseSpec
+from lamoid.assembly.linear import AdaptedSpec, DenseSpec
 from lamoid.assembly.model import LanguageModel, empty_model
 from lamoid.assembly.paths import part_at, with_part
 from lamoid.assembly.sharing import ShareSpec, matched_modules, matching
@@ -59,10 +59,14 @@ def _untie_head(model: LanguageModel, path: str) -> Change:
     head = part_at(model.spec, path)
     if not isinstance(head, NextTokenSpec) or not isinstance(head.linear, TiedSpec):
         raise InputError(path, "is not tied to the token table", "name a head that is")
-    own = msgspec.structs.replace(head, linear=DenseSpec(bias=head.linear.bias))
+    base, adapters = DenseSpec(bias=head.linear.bias), head.linear.adapters
+    own = msgspec.structs.replace(head, linear=AdaptedSpec(adapters, base) if adapters else base)
     names = {f"{path}.linear.weight": "embedding.tokens.weight", f"{path}.linear.bias": f"{path}.bias"}
-    fresh = empty_model(with_part(model.spec, path, own))
-    return transplant(model, fresh, before=lambda name: names.get(name, name), is_preserving=True)
+
+    def before(name: str) -> str:
+        return names.get(name, name.replace(f"{path}.linear.adapters", f"{path}.adapters"))
+
+    return transplant(model, empty_model(with_part(model.spec, path, own)), before=before, is_preserving=True)
 
 
 def _rule_of(model: LanguageModel, path: str) -> tuple[int, list[str]]:

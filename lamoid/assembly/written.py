@@ -7,7 +7,8 @@ abbreviated, in TOML and JSON alike:
 - ``{repeat = 6, blocks = [...]}`` in a list of blocks: the group stands there so often;
 - a list where one node stands: its entries in series;
 - ``"rms_norm"`` for ``{kind = "rms_norm"}``;
-- ``kind`` may be left out where only one is possible, and in a block, which is known by its mixer or feedforward.
+- ``kind`` may be left out where only one is possible, in a block, which is known by its mixer or feedforward, and in a
+  linear map, which is dense unless it has adapters.
 """
 
 import difflib
@@ -22,6 +23,7 @@ import msgspec
 
 from lamoid.assembly.block import BlockSpec
 from lamoid.assembly.bounds import MOST_DEPTH, MOST_LAYERS
+from lamoid.assembly.linear import AdaptedSpec, DenseSpec
 from lamoid.assembly.wiring import SerialSpec
 from lamoid.errors import InputError
 
@@ -95,6 +97,8 @@ def _read_choice(value: Any, choices: tuple[type[msgspec.Struct], ...], place: P
     kind = value.get("kind")
     if kind is None and BlockSpec in choices and not value.keys().isdisjoint(("mixer", "feedforward")):
         kind = "block"
+    if kind is None and set(choices) == {DenseSpec, AdaptedSpec}:
+        kind = "adapted" if "adapters" in value else "dense"
     if kind is None:
         place.refuse("does not say its kind", f"write kind = one of {_told(kinds)}")
     if not isinstance(kind, str) or kind not in kinds:

@@ -1,6 +1,7 @@
 """The ``lamoid`` command: reads the words, calls one recipe, prints its result, and says what went wrong.
 
-Exit status: 0 done, 2 something given cannot be used, 70 a bug in Lamoid (a report file is left), 130 interrupted.
+Exit status: 0 done, 2 something given cannot be used, 70 a bug in Lamoid (a report file is left), 130 interrupted,
+143 ended by SIGTERM; a training that was interrupted or ended so has saved itself.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ import typer
 
 from lamoid.cli.signature import command_parameters
 from lamoid.cli.table import COMMANDS, GROUPS, Command
-from lamoid.errors import InputError
+from lamoid.errors import InputError, Stopped
 
 
 class Result(Protocol):
@@ -50,6 +51,9 @@ def run(words: list[str] | None = None) -> int:
         with _writing_output():
             pass  # what was printed while parsing, such as the help, is flushed here
         return status
+    except Stopped as stop:
+        print(f"\nlamoid: {stop}", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print("\nlamoid: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -33,6 +33,13 @@ COMMANDS = (
         "lamoid tokenizer books/*.txt --out tokenizer --vocab 4096",
     ),
     Command(
+        "clean",
+        "Make",
+        "lamoid.recipes.clean:clean",
+        "Clean text: repair it, filter it, drop what comes twice, and say what was dropped.",
+        "lamoid clean pages/*.txt.gz --out clean.jsonl --set length.least_words=50",
+    ),
+    Command(
         "prepare",
         "Make",
         "lamoid.recipes.prepare:prepare",
@@ -45,6 +52,20 @@ COMMANDS = (
         "lamoid.recipes.train:train",
         "Train a model by a recipe, or go on with one.",
         "lamoid train recipe.toml --set optimizer.learning_rate=1e-3",
+    ),
+    Command(
+        "tune",
+        "Make",
+        "lamoid.recipes.tune:tune",
+        "Search settings of a recipe within a budget of runs or hours.",
+        "lamoid tune recipe.toml --search optimizer.learning_rate=1e-4..1e-1 --runs 20",
+    ),
+    Command(
+        "adapt",
+        "Make",
+        "lamoid.recipes.adapt:adapt",
+        "Train a model further on a new domain; show what it gains and what it forgets.",
+        "lamoid adapt base --to law/*.txt --old books/*.txt --out law --methods full --methods fused",
     ),
     Command(
         "multitask",
@@ -61,11 +82,32 @@ COMMANDS = (
         "lamoid fuse law medicine --on mixed.txt --out both --base base",
     ),
     Command(
+        "adapter merge",
+        "Make",
+        "lamoid.recipes.adapter_merge:adapter_merge",
+        "Make one model of a model and its adapters.",
+        "lamoid adapter merge base law-adapter --out law",
+    ),
+    Command(
+        "adapter info",
+        "Measure",
+        "lamoid.recipes.adapter_info:adapter_info",
+        "Show what an adapter is, and of which modules.",
+        "lamoid adapter info law-adapter",
+    ),
+    Command(
         "evaluate",
         "Measure",
         "lamoid.recipes.evaluate:evaluate",
         "Measure models on text: nats a token, perplexity, bits a byte.",
         "lamoid evaluate base both --on held-out.txt",
+    ),
+    Command(
+        "runs",
+        "Measure",
+        "lamoid.recipes.runs:runs",
+        "List training runs, compare them, and draw their losses.",
+        "lamoid runs runs/first runs/second --html runs.html",
     ),
     Command(
         "info",
@@ -104,5 +146,8 @@ COMMANDS = (
     ),
 )
 
-GROUPS = {"spec": "Check descriptions of models, or write their schema."}
+GROUPS = {
+    "adapter": "Merge adapters, or show what they are.",
+    "spec": "Check descriptions of models, or write their schema.",
+}
 """What the first word of a command of two words stands for."""

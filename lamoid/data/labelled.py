@@ -1,19 +1,25 @@
 """Texts with a label each: columns of a table, fields of JSON lines, or a folder of text files for each label."""
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from lamoid.data.files import LINE_SUFFIXES, text_blocks, text_lines
+from lamoid.data.files import LINE_SUFFIXES, PARQUET_SUFFIX, TABLE_SUFFIXES, form_of, text_blocks, text_lines
+from lamoid.data.tables import parquet_rows, table_rows
 from lamoid.errors import InputError
 from lamoid.strict_json import parse_json
 
-TABLE_SUFFIXES = (".tsv", ".csv")
-LONGEST_CELL = 2**24
+
+class HasText(Protocol):
+    """Whatever has a text."""
+
+    @property
+    def text(self) -> str: ...
+
+
+Texted = TypeVar("Texted", bound=HasText)
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,9 @@ class Labelled:
 
 
 def read_labelled(path: str | Path, *, text: str = "text", label: str = "label") -> list[Labelled]:
-    """Read a ``.tsv``, ``.csv``, ``.jsonl`` or ``.ndjson`` file, or a folder with a folder of ``.txt`` for each label.
+    """Read a ``.tsv``, ``.csv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file, packed (``.gz``) or not, or a folder.
+
+    A folder has a folder of ``.txt`` files, packed or not, for each label.
 
     ``text`` and ``label`` name columns of the first line, or fields of a JSON object; whole numbers count the columns,
     from 1, of a table without such a line. A label is a text, a whole number or a truth value. Raise ``InputError``
@@ -35,14 +43,17 @@ def read_labelled(path: str | Path, *, text: str = "text", label: str = "label")
     path = Path(path)
     if path.is_dir():
         found = list(_of_folder(path))
-    elif path.suffix.lower() in TABLE_SUFFIXES:
+    elif form_of(path) in TABLE_SUFFIXES:
         found = list(_of_table(path, text, label))
-    elif path.suffix.lower() in LINE_SUFFIXES:
+    elif form_of(path) in LINE_SUFFIXES:
         found = [_of_line(line, f"{path}: line {number}", text, label) for number, line in text_lines(path)]
+    elif form_of(path) == PARQUET_SUFFIX:
+        rows = parquet_rows(path, (text, label))
+        found = [_labelled(said, given, f"{path}: row {n}", (text, label)) for n, (said, given) in rows]
     elif not path.exists():
         raise InputError(path, "there is no such file or folder", "check the path")
     else:
-        kinds = " ".join((*TABLE_SUFFIXES, *LINE_SUFFIXES))
+        kinds = " ".join((*TABLE_SUFFIXES, *LINE_SUFFIXES, PARQUET_SUFFIX))
         raise InputError(path, f"ends with {path.suffix[:20]!r}", f"give a folder, or a file with one of: {kinds}")
     if not found:
         raise InputError(path, "holds no text with a label", "name a file or folder with some")
@@ -53,12 +64,12 @@ def read_labelled(path: str | Path, *, text: str = "text", label: str = "label")
     return found
 
 
-def hold_out(found: Sequence[Labelled], share: float) -> tuple[list[Labelled], list[Labelled]]:
+def hold_out(found: Sequence[Texted], share: float) -> tuple[list[Texted], list[Texted]]:
     """Part texts by the hashes of their characters: about ``share`` of them come second, equal texts on one side.
 
     Neither the order nor the other texts matter. Raise ``InputError`` if a side is empty.
     """
-    sides: tuple[list[Labelled], list[Labelled]] = ([], [])
+    sides: tuple[list[Texted], list[Texted]] = ([], [])
     for entry in found:
         number = int.from_bytes(hashlib.sha256(entry.text.encode()).digest()[:8], "big")
         sides[number < share * 2**64].append(entry)
@@ -90,14 +101,14 @@ def _of_folder(folder: Path) -> Iterator[Labelled]:
     try:
         classes = sorted(path for path in folder.iterdir() if path.is_dir())
         for place in classes:
-            for path in sorted(path for path in place.iterdir() if path.suffix.lower() == ".txt"):
+            for path in sorted(path for path in place.iterdir() if form_of(path) == ".txt"):
                 yield Labelled("".join(text_blocks(path)), place.name, str(path))
     except OSError as error:
         raise InputError(folder, f"cannot be read: {error.strerror}", "check the folder") from error
 
 
 def _of_table(path: Path, text: str, label: str) -> Iterator[Labelled]:
-    rows = _rows(path)
+    rows = table_rows(path)
     if text.isdecimal() and label.isdecimal() and max(len(text), len(label)) < 5:
         said, given, width = int(text) - 1, int(label) - 1, 0
         if min(said, given) < 0:
@@ -117,31 +128,15 @@ def _of_table(path: Path, text: str, label: str) -> Iterator[Labelled]:
         yield Labelled(row[said], row[given], f"{path}: line {number}")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Give the rows with the lines on which they end; quotes mean nothing in a ``.tsv``, where no cell has a tab."""
-    if path.suffix.lower() == ".tsv":
-        for number, line in text_lines(path):
-            yield number, line.decode().split("\t")
-        return
-    yield from _parsed(path)
-
-
-def _parsed(path: Path) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO("".join(text_blocks(path)), newline=""), strict=True)
-    before = csv.field_size_limit(LONGEST_CELL)
-    try:
-        return [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}", f"is no CSV: {error}", "mend the quotes") from error
-    finally:
-        csv.field_size_limit(before)
-
-
 def _of_line(line: bytes, name: str, text: str, label: str) -> Labelled:
     record = parse_json(line, file=name)
     if not isinstance(record, dict):
         raise InputError(name, "is no JSON object", 'write {"text": "...", "label": "..."}')
-    said, given = (_field(record, key, name) for key in (text, label))
+    return _labelled(_field(record, text, name), _field(record, label, name), name, (text, label))
+
+
+def _labelled(said: Any, given: Any, name: str, fields: tuple[str, str]) -> Labelled:
+    text, label = fields
     if not isinstance(said, str):
         raise InputError(name, f"{text[:60]!r} is {str(said)[:40]!r}, no text", "write a text")
     if not isinstance(given, str | int):

@@ -4,7 +4,7 @@ What is made of a window of tokens is a view's affair; the loader says which win
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,14 +21,18 @@ from lamoid.errors import InputError
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What is read and what should be said: ``batch.ids`` and ``targets`` are (B, T); IGNORED is not scored."""
+    """What is read and what should be said: ``batch.ids`` and ``targets`` are (B, T); IGNORED is not scored.
+
+    ``source`` names where the rows come from, of data that is mixed from several.
+    """
 
     batch: Batch
     targets: Tensor
+    source: str = field(default="", kw_only=True)
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """Give the same batch on ``device``."""
-        return TrainingBatch(self.batch.to(device), self.targets.to(device))
+        return replace(self, batch=self.batch.to(device), targets=self.targets.to(device))
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,15 @@ class Windows:
     """Rows of tokens as they lie in the shards, (B, L), and the number of the document that each is in.
 
     Documents are numbered from 1 in each row; 0 is behind the last token of a row that is shorter. A row's key names
-    what is drawn for it: the same window of another epoch has another key.
+    what is drawn for it: the same window of another epoch has another key. ``shards`` is where they lie, the rows at
+    ``begins``, for a view that sets something from elsewhere beside a row.
     """
 
     tokens: NDArray[np.int64]
     documents: NDArray[np.int64]
     keys: tuple[str, ...]
+    shards: Shards | None = None
+    begins: tuple[int, ...] = ()
 
 
 class View(Protocol):
@@ -121,7 +128,7 @@ class Loader:
                 "prepare more text or choose a smaller context",
             )
         self.shards, self.view, self.batch, self.seed = shards, view, batch, seed
-        self._rows = range(rank * batch // ranks, (rank + 1) * batch // ranks)
+        self._rank, self._ranks = rank, ranks
         self._epoch, self._index = _checked_position(position)
         self._open_epoch()
         if self._index > self._order.size:
@@ -136,20 +143,21 @@ class Loader:
         return self
 
     def __next__(self) -> TrainingBatch:
+        return self.take(self.batch)
+
+    def take(self, rows: int) -> TrainingBatch:
+        """Give the next ``rows`` windows, of which this rank has its slice: the same ones, however they are parted."""
         begins: list[int] = []
         keys: list[str] = []
-        for _ in range(self.batch):
+        for _ in range(rows):
             if self._index >= self._order.size:
                 self._epoch, self._index = self._epoch + 1, 0
                 self._open_epoch()
             begins.append(self._offset + self._order[self._index] * self.view.stride)
             keys.append(f"{self.seed}/{self._epoch}/{self._index}")
             self._index += 1
-        return self.view(_windows(self.shards, self.view, begins[self._mine], tuple(keys[self._mine])))
-
-    @property
-    def _mine(self) -> slice:
-        return slice(self._rows.start, self._rows.stop)
+        mine = slice(self._rank * rows // self._ranks, (self._rank + 1) * rows // self._ranks)
+        return self.view(_windows(self.shards, self.view, begins[mine], tuple(keys[mine])))
 
     def _open_epoch(self) -> None:
         key = f"{self.seed}/{self._epoch}"
@@ -186,7 +194,7 @@ def _windows(shards: Shards, view: View, begins: Sequence[int], keys: tuple[str,
         length = min(view.length, len(shards) - begin)
         tokens[row, :length], found = shards.window(begin, length)
         documents[row, :length] = found - found[0] + 1
-    return Windows(tokens, documents, keys)
+    return Windows(tokens, documents, keys, shards, tuple(begins))
 
 
 def _checked_position(position: dict[str, int] | None) -> tuple[int, int]:

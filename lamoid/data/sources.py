@@ -1,4 +1,4 @@
-"""Documents from text files: a whole file, the parts between separators, or the lines of a JSONL file."""
+"""Documents: text files, the parts between separators, lines of JSONL, rows of tables and of data sets by name."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,21 @@ from pathlib import Path
 
 import msgspec
 
-from lamoid.data.files import LINE_SUFFIXES, find_files, text_blocks, text_lines
+from lamoid.data.files import (
+    LINE_SUFFIXES,
+    PARQUET_SUFFIX,
+    TABLE_SUFFIXES,
+    find_files,
+    form_of,
+    is_packed,
+    text_blocks,
+    text_lines,
+)
+from lamoid.data.hub_sets import hub_identity, hub_texts, is_hub_name
+from lamoid.data.tables import parquet_texts, table_texts
 from lamoid.errors import InputError
 
+LONGEST_UNPACKED = 2**28  # characters of a packed file whose documents are asked for in one piece each
 _TRIES = 100  # places looked at before a text is cut anywhere
 
 
@@ -28,10 +40,13 @@ def read_documents(
     field: str = "text",
     part: int | None = None,
 ) -> Iterator[Document]:
-    """Read the documents of files, folders and globs, one after the other, in a fixed order.
+    """Read the documents of files, folders, globs and data sets, one after the other, in a fixed order.
 
     A file is one document, or, with a ``separator``, one between each two of them (the separator itself is dropped);
-    in a ``.jsonl`` or ``.ndjson`` file each line is one, its text under ``field``. Line ends are kept. Documents
+    in a ``.jsonl`` or ``.ndjson`` file each line is one, its text under ``field``, in a ``.csv``, ``.tsv`` or
+    ``.parquet`` file each row, its text in the column ``field``; with ``.gz`` behind the name a file is unpacked on the
+    way. ``hf:NAME[/CONFIG][:SPLIT]`` is a data set of Hugging Face, or a folder that ``datasets`` made. Files and
+    folders come first, in the order of ``find_files``, then the data sets. Line ends are kept. Documents
     without any character but white space are left out. With ``part``, longer documents come in parts of at most that
     many characters, cut where no token can stand across, and memory stays flat however long a document is.
     Raise InputError for what is no UTF-8 text, and for a named file, or all files together, without a document.
@@ -41,7 +56,7 @@ def read_documents(
     if isinstance(paths, str | Path):
         paths = [paths]
     total = 0
-    for path, named in find_files(paths):
+    for path, named in _sources(paths):
         count = 0
         for document in _read_file(path, separator, field, part):
             count += 1
@@ -51,6 +66,12 @@ def read_documents(
         total += count
     if total == 0:
         raise InputError(", ".join(map(str, paths))[:300], "hold no text at all", "name files with text in them")
+
+
+def cut_documents(documents: Iterable[Document], part: int) -> Iterator[Document]:
+    """Give whole documents in parts of at most ``part`` characters, as ``read_documents`` does."""
+    for document in documents:
+        yield from _parts(document.name, [(document.text, True)], part)
 
 
 def cut_place(text: str, limit: int) -> int:
@@ -76,18 +97,71 @@ def _places(text: str, mark: str, lowest: int, limit: int, *, after: bool) -> It
             yield place + after
 
 
-def _read_file(path: Path, separator: str | None, field: str, part: int | None) -> Iterator[Document]:
-    if path.suffix.lower() in LINE_SUFFIXES:
-        for number, line in text_lines(path):
-            name = f"{path}:{number}"
-            yield from _parts(name, [(_line_text(line, field, name), True)], part)
+def files_size(paths: Sequence[str | Path]) -> int | None:
+    """Give the bytes of all files together, or None where one is packed, Parquet or a data set, and hides its size."""
+    found = list(_sources(paths))
+    texts = [path for path, _ in found if isinstance(path, Path) and not is_packed(path)]
+    if len(texts) < len(found) or any(form_of(path) == PARQUET_SUFFIX for path in texts):
+        return None
+    return sum(path.stat().st_size for path in texts)
+
+
+def source_names(paths: Sequence[str | Path]) -> tuple[str, ...]:
+    """Give the paths as they were named, and of each data set which data exactly it is."""
+    return tuple(hub_identity(path) if isinstance(path, str) and is_hub_name(path) else str(path) for path in paths)
+
+
+def _sources(paths: Sequence[str | Path]) -> Iterator[tuple[Path | str, bool]]:
+    """Give the files, and then the names of data sets, each with whether it was named itself."""
+    names = list(dict.fromkeys(path for path in paths if isinstance(path, str) and is_hub_name(path)))
+    rest = [path for path in paths if path not in names]
+    if rest or not names:
+        yield from find_files(rest)
+    for name in names:
+        yield name, True
+
+
+def _rows(path: Path | str, field: str) -> Iterator[tuple[str, str]] | None:
+    """Give the names and texts of the rows of a source that has rows, and None for a text file."""
+    if isinstance(path, str):
+        return ((f"{path}:{number}", text) for number, text in hub_texts(path, field))
+    form = form_of(path)
+    if form in LINE_SUFFIXES:
+        return ((f"{path}:{n}", _line_text(line, field, f"{path}:{n}")) for n, line in text_lines(path))
+    if form in TABLE_SUFFIXES:
+        return ((f"{path}:{number}", text) for number, text in table_texts(path, field))
+    if form == PARQUET_SUFFIX:
+        return ((f"{path}:{number}", text) for number, text in parquet_texts(path, field))
+    return None
+
+
+def _read_file(path: Path | str, separator: str | None, field: str, part: int | None) -> Iterator[Document]:
+    rows = _rows(path, field)
+    if rows is not None:
+        for name, text in rows:
+            yield from _parts(name, [(text, True)], part)
         return
+    path = Path(path)
+    blocks = text_blocks(path)
+    if part is None and is_packed(path):
+        blocks = _bounded(blocks, path)
     number = 0
-    for pieces in _split(text_blocks(path), separator):
+    for pieces in _split(blocks, separator):
         name = f"{path}#{number}" if separator else str(path)
         for document in _parts(name, pieces, part):
             yield document
             number += document.ends
+
+
+def _bounded(blocks: Iterable[str], path: Path) -> Iterator[str]:
+    """Refuse a packed file that unpacks to more than can be meant to be held whole."""
+    length = 0
+    for block in blocks:
+        length += len(block)
+        if length > LONGEST_UNPACKED:
+            problem = f"unpacks to more than {LONGEST_UNPACKED} characters, too many to be held at once"
+            raise InputError(path, problem, "unpack it, or cut it into smaller files")
+        yield block
 
 
 def _line_text(line: bytes, field: str, name: str) -> str:

@@ -5,7 +5,7 @@ A row is one text. Its target is its label, or, in each place, the token that co
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,21 @@ from lamoid.data.permutation import Permutation
 from lamoid.errors import InputError
 
 Keep = Literal["start", "end"]
+Given = TypeVar("Given", covariant=True)
+
+
+class Rows(Protocol[Given]):
+    """Rows of a task, any of which make a batch."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def lengths(self) -> Tensor: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Tensor) -> Given: ...
 
 
 @dataclass(frozen=True)
@@ -76,13 +91,13 @@ def _rows(task: str, cut: Sequence[Sequence[int]], labels: Tensor | None) -> Tas
     return TaskRows(task, torch.from_numpy(table), lengths, labels)
 
 
-class TaskLoader:
+class TaskLoader(Generic[Given]):
     """Gives batches of ``batch`` rows without end, epoch after epoch, each epoch in an order of its own.
 
     ``position`` is where the next batch begins; a loader made with it goes on there.
     """
 
-    def __init__(self, rows: TaskRows, *, batch: int, seed: int, position: dict[str, int] | None = None) -> None:
+    def __init__(self, rows: Rows[Given], *, batch: int, seed: int, position: dict[str, int] | None = None) -> None:
         self.rows, self.batch, self.seed = rows, batch, seed
         self._epoch, self._index = (0, 0) if position is None else (position["epoch"], position["index"])
         self._open_epoch()
@@ -92,10 +107,10 @@ class TaskLoader:
         """Where the next batch begins: the epoch, and how many of its rows are used."""
         return {"epoch": self._epoch, "index": self._index}
 
-    def __iter__(self) -> Iterator[TaskBatch]:
+    def __iter__(self) -> "TaskLoader[Given]":
         return self
 
-    def __next__(self) -> TaskBatch:
+    def __next__(self) -> Given:
         chosen: list[Tensor] = []
         wanted = self.batch
         while wanted:
@@ -112,7 +127,7 @@ class TaskLoader:
         self._order = torch.tensor([order[index] for index in range(len(self.rows))])
 
 
-def by_length(rows: TaskRows, batch: int) -> Iterator[tuple[Tensor, TaskBatch]]:
+def by_length(rows: Rows[Given], batch: int) -> Iterator[tuple[Tensor, Given]]:
     """Give every row once, those of like length together so that little is padding, with the rows' numbers."""
     order = torch.argsort(rows.lengths, stable=True)
     for part in order.split(batch):

@@ -1,13 +1,16 @@
 """What a training run reads: batches without end to learn from, and examples to measure on."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
+from lamoid.data.loader import Loader, View, sequential
 from lamoid.data.manifest import NAME
 from lamoid.data.shards import Shards
 from lamoid.text.tokenizer import Tokenizer
+from lamoid.training.loop import grouped
 from lamoid.training.objectives import Example
 
 
@@ -27,12 +30,14 @@ class Feed:
     """``open`` gives the source from a saved position on, or from the start for ``None``.
 
     ``validation`` gives each example to measure on once, ``None`` where none are kept; ``sample`` gives some that a
-    change of the model can be judged by.
+    change of the model can be judged by. ``steps`` joins what an opened source gives into steps, of as many parts as
+    the recipe accumulates.
     """
 
     open: Callable[[Any], Positioned]
     validation: Callable[[], Iterator[Example]] | None
     sample: Callable[[], Iterator[Example]]
+    steps: Callable[[Positioned, int], Iterator[Sequence[Example]]] = grouped
 
 
 class Gathered(Protocol):
@@ -42,6 +47,14 @@ class Gathered(Protocol):
     def tokenizer(self) -> Tokenizer: ...
 
     def identity(self) -> dict[str, Any]: ...
+
+
+class Text(Gathered, Protocol):
+    """Data that is tokens in a row, to be cut into windows."""
+
+    def feed(self, view: View, *, batch: int, measured: int, seed: int) -> Feed:
+        """Cut them: ``batch`` windows at once to train, ``measured`` at once to measure."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,15 @@ class TextData:
             "train": _hash(self.train),
             "validation": None if self.validation is None else _hash(self.validation),
         }
+
+    def feed(self, view: View, *, batch: int, measured: int, seed: int) -> Feed:
+        """Cut the tokens into windows."""
+        validation = None if self.validation is None else partial(sequential, self.validation, view, batch=measured)
+        return Feed(
+            open=lambda position: Loader(self.train, view, batch=batch, seed=seed, position=position),
+            validation=validation,
+            sample=validation or partial(sequential, self.train, view, batch=measured),
+        )
 
 
 def _hash(shards: Shards) -> str:

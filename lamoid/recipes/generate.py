@@ -56,6 +56,7 @@ def generate(
     device: Annotated[str, "Where to compute: cpu, cuda."] = "cpu",
     dtype: Annotated[str | None, "Compute in float32, bfloat16 or float16 instead of the stored dtype."] = None,
     ignore_field: Annotated[Sequence[str], "Unknown field of config.json to pass over; may be repeated."] = (),
+    adapter: Annotated[Sequence[Path], "Folder of an adapter, in peft's layout; of several, all add up."] = (),
 ) -> Generation:
     """Continue every prompt and write the continuations to standard output while they come.
 
@@ -63,7 +64,8 @@ def generate(
     """
     settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, tuple(stop))
     prompts = [*prompt, *(_read_prompt(path) for path in prompt_file)] or [""]
-    llama = load(model, device=device, dtype=dtype, ignore_fields=ignore_field)
+    llama = load(model, device=device, dtype=dtype, ignore_fields=ignore_field, adapters=adapter)
+    llama.use(dict.fromkeys(llama.model.choice.names, 1.0))
     began = time.perf_counter()
     done = collect(_show(llama.write(prompts, settings), prompts), len(prompts))
     seconds = time.perf_counter() - began

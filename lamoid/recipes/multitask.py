@@ -28,18 +28,22 @@ from lamoid.recipes.multitask_data import (
 from lamoid.recipes.multitask_recipe import MultitaskRecipe, read_multitask
 from lamoid.recipes.multitask_result import MultitaskResult, TaskResult
 from lamoid.recipes.progress import Progress
-from lamoid.recipes.run_folder import DATA, claim_folder, fixed_part
+from lamoid.recipes.run_folder import DATA, Claim, check_died_early, claim_folder, fixed_part
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.training.checkpoint import Checkpoints
-from lamoid.training.hooks import JsonLines
+from lamoid.training.interrupt import heed_signals, stop_when_asked
+from lamoid.training.json_lines import JsonLines, last_step
 from lamoid.training.loop import Hook, train_loop
 from lamoid.training.moves import apply_moves
 from lamoid.training.objectives import OBJECTIVES
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.resume import resume as resume_state
+from lamoid.training.saver import Saver
 from lamoid.training.soft_tie import SoftTie
 from lamoid.training.state import TrainingState
 from lamoid.training.task_moves import as_moves, check_moves
-from lamoid.training.tasks import TASK_OBJECTIVES, Penalty, RunningLosses, TaskBatches, TaskObjective, read_classes
+from lamoid.training.supervised import read_classes
+from lamoid.training.tasks import TASK_OBJECTIVES, Penalty, RunningLosses, TaskBatches, TaskObjective
 from lamoid.training.update import Update
 from lamoid.weights.durable import durable_file, durable_folder
 from lamoid.weights.folder import save_model
@@ -68,7 +72,7 @@ def multitask(
             run = assemble(checked, place)
         if resume and (place / RESULT).is_file():
             return msgspec.json.decode(read_whole(place / RESULT, limit=1 << 24), type=MultitaskResult)
-        begun = run.go_on(progress) if resume else 0
+        begun = run.go_on(claim, progress) if resume else 0
         run.train(progress)
         result = run.finish(begun)
         durable_file(place / RESULT, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
@@ -100,12 +104,15 @@ class Run:
         identity = {"recipe": fixed_part(self.recipe), "data": hashes, "tokenizer": self.tokenizer.fingerprint()}
         return Checkpoints(self.out / "checkpoints", self.recipe.checkpoint.keep, identity, self._position)
 
-    def go_on(self, progress: Progress | None) -> int:
+    def go_on(self, claim: Claim, progress: Progress | None) -> int:
         """Put the run where its newest whole checkpoint was; give the step."""
         position = resume_state(self.state, self.checkpoints, self._sayer(progress))
         if position is not None:
             self.batches = _batches(self.recipe, self.data, position["batches"])
             self.objective.running.values.update(position["running"])
+        else:
+            every, last = self.recipe.checkpoint.every, last_step(self.out / "metrics.jsonl")
+            check_died_early(claim, every=every, steps=self.state.steps, last=last)
         return self.state.step
 
     def train(self, progress: Progress | None) -> None:
@@ -117,11 +124,16 @@ class Run:
             (1, apply_moves(as_moves(recipe.moves), self._sample_loss, [])),
             (recipe.log_every, partial(self._log, lines, progress)),
             (recipe.evaluate_every, partial(self._measure, lines)),
-            (recipe.checkpoint.every, self.checkpoints.write),
         ]
         if progress is not None:
             progress.start("training", self.state.steps - self.state.step, "steps")
-        train_loop(self.state, self.batches, self.objective.objective(), Update(recipe.schedule, recipe.clip), hooks)
+        with (
+            Saver(self.checkpoints, background=recipe.checkpoint.background) as saver,
+            heed_signals(tell=progress is not None) as asked,
+        ):
+            ends = [(recipe.checkpoint.every, saver.save), (1, stop_when_asked(asked, saver.save_now))]
+            objective, update = self.objective.objective(), Update(recipe.schedule, recipe.clip)
+            train_loop(self.state, self.batches, objective, update, [(1, saver.check), *hooks, *ends])
         if progress is not None:
             progress.finish()
 
@@ -222,7 +234,7 @@ def assemble(recipe: MultitaskRecipe, out: Path) -> Run:
     initialise_group(group, recipe.seed)
     group.to(recipe.device)
     # What the loop asks of a model, a group has: its parameters by name, a device, training and evaluation.
-    state = TrainingState(cast("LanguageModel", group), recipe.optimizer.build(group), recipe.steps)
+    state = TrainingState(cast("LanguageModel", group), recipe.optimizer.build(trained_parameters(group)), recipe.steps)
     running = RunningLosses()
     ties = [SoftTie(soft, group, running.values, f"soft[{index}]") for index, soft in enumerate(recipe.soft)]
     objective = TaskObjective(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -64,10 +65,11 @@ def open_tokenizer(recipe: MultitaskRecipe, texts: Sequence[Texts], place: Path)
         return Tokenizer.read(table.from_)
     if not place.is_dir():
         pieces = (entry.text for task in texts for entry in task.train)
+        controls: dict[str, Any] = {"vocab": table.vocab, "mask": table.mask, "sentinels": table.sentinels}
         if isinstance(table, CharactersTokenizer):
-            learned = train_tokenizer(pieces, kind="characters", vocab=table.vocab, closed=table.closed)
+            learned = train_tokenizer(pieces, kind="characters", closed=table.closed, **controls)
         else:
-            learned = train_tokenizer(pieces, kind="bytes", vocab=table.vocab)
+            learned = train_tokenizer(pieces, kind="bytes", **controls)
         with durable_folder(place) as draft:
             for name, data in learned.files().items():
                 draft.write(name, data)

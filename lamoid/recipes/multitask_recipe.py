@@ -94,9 +94,10 @@ class MultitaskRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
             raise InputError("model.vectors", "is set, but models of several tasks start from a draw", "leave it out")
         if not self.tasks:
             raise InputError("tasks", "are none", "write a table [tasks.NAME] for each")
-        if self.schedule.warmup >= self.steps:
-            problem = f"is {self.schedule.warmup}, not less than steps {self.steps}"
-            raise InputError("schedule.warmup", problem, "shorten the warm-up")
+        self.schedule.check(self.steps, "steps")
+        if self.schedule.decay == "plateau":
+            problem = "is 'plateau', and several tasks have no one validation loss"
+            raise InputError("schedule.decay", problem, "choose a decay that is counted in steps")
 
 
 def read_multitask(recipe: Path | str | Mapping[str, Any] | MultitaskRecipe) -> MultitaskRecipe:

@@ -3,12 +3,13 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
+from lamoid.data.hub_sets import anchored_hub_name, is_hub_name
 from lamoid.errors import InputError
 from lamoid.recipes.training_recipe import TrainingRecipe
 
@@ -36,7 +37,7 @@ def read_recipe(
     elif isinstance(recipe, Mapping):
         tree = msgspec.to_builtins(dict(recipe))
     else:
-        tree = _read_toml(Path(recipe))
+        tree = read_tree(Path(recipe))
     for override in overrides:
         _override(tree, override)
     return _convert(_with_kinds(_anchored(tree, Path())), name)
@@ -47,7 +48,8 @@ def recipe_tree(recipe: msgspec.Struct) -> dict[str, Any]:
     return _without_none(msgspec.to_builtins(recipe))
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a recipe, or a part of one, as nested plain values, its paths made absolute."""
     try:
         if path.stat().st_size > MOST_RECIPE_BYTES:
             raise InputError(path, f"is larger than {MOST_RECIPE_BYTES} bytes", "a recipe is a short text")
@@ -65,13 +67,29 @@ def _anchored(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
         entries = tree.get(table)
         if isinstance(entries, dict) and entries.get(key, "") != "":
             tree = {**tree, table: {**entries, key: _absolute(folder, entries[key])}}
-    return tree
+    return _with_sources(tree, lambda value: _absolute(folder, value))
+
+
+def _with_sources(tree: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Change the paths of every source of ``data.sources``; what is no table is left for the types to refuse."""
+    data = tree.get("data")
+    sources = data.get("sources") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(sources, dict):
+        return tree
+    changed = {name: _changed(table, change) if isinstance(table, dict) else table for name, table in sources.items()}
+    return {**tree, "data": {**data, "sources": changed}}
+
+
+def _changed(table: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {key: change(value) if key in ("train", "validation") else value for key, value in table.items()}
 
 
 def _absolute(folder: Path, value: Any) -> Any:
     """Anchor a path, or each path of a list; what is no text is left for the types to refuse."""
     if isinstance(value, list):
         return [_absolute(folder, part) for part in value]
+    if isinstance(value, str) and is_hub_name(value):
+        return anchored_hub_name(value, folder)
     return str((folder / value).resolve()) if isinstance(value, str) else value
 
 
@@ -97,7 +115,8 @@ def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
     tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
     if isinstance(tree.get("objective"), str):
         tree["objective"] = {"kind": tree["objective"]}
-    for table, unsaid in (("model", "shape"), ("tokenizer", None), ("optimizer", "adamw"), ("objective", "causal")):
+    unsaid_kinds = {"model": "shape", "tokenizer": None, "optimizer": "adamw", "objective": "causal", "average": None, "data": "text"}
+    for table, unsaid in unsaid_kinds.items():
         entries = tree.get(table)
         if isinstance(entries, dict) and "kind" not in entries:
             kind = "folder" if "from" in entries else "spec" if "spec" in entries else unsaid
@@ -109,7 +128,7 @@ def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
         for key in ("train", "validation"):
             if isinstance(data.get(key), str):
                 data[key] = [data[key]]
-    return tree
+    return _with_sources(tree, lambda value: [value] if isinstance(value, str) else value)
 
 
 def _convert(tree: dict[str, Any], name: str) -> TrainingRecipe:

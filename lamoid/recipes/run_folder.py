@@ -6,7 +6,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,15 @@ FREE = ("checkpoint", "log")
 
 @dataclass(frozen=True)
 class Claim:
-    """A folder that this process alone writes to; ``is_new`` if there was nothing in it, ``is_made`` if no folder."""
+    """A folder that this process alone writes to; ``is_new`` if there was nothing in it, ``is_made`` if no folder.
+
+    ``before`` is the recipe as it stood there.
+    """
 
     out: Path
     is_new: bool
     is_made: bool
+    before: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def given_up_on_refusal(self) -> Iterator[None]:
@@ -51,8 +55,11 @@ class Claim:
 def claim_folder(out: Path, recipe: msgspec.Struct, *, resume: bool) -> Iterator[Claim]:
     """Claim ``out`` for this run and write the recipe into it; it must be new or empty unless ``resume``.
 
-    Raise ``InputError`` if another process trains here, or if the run was made by a recipe that differs.
+    Raise ``InputError`` if another process trains here, if there is no run to ``resume``, or if it was made by a recipe
+    that differs.
     """
+    if resume and not os.path.lexists(out):
+        raise InputError(out, "does not exist, so there is no run to go on with", _BEGIN)
     descriptor, is_made = _open_locked(out)
     try:
         sweep(out / RECIPE)
@@ -60,12 +67,13 @@ def claim_folder(out: Path, recipe: msgspec.Struct, *, resume: bool) -> Iterator
         if present and not resume:
             cure = "go on with --resume, or train into another folder"
             raise InputError(out, f"is an output folder that holds something already ({present[0]})", cure)
+        if resume and not present:
+            raise InputError(out, "is empty, so there is no run to go on with", _BEGIN)
         if present and RECIPE not in present:
             raise InputError(out, f"holds no {RECIPE}, so it is no training run", "train into another folder")
-        if present:
-            _compare(out / RECIPE, recipe)
+        before = _compare(out / RECIPE, recipe) if present else {}
         durable_file(out / RECIPE, tomli_w.dumps(recipe_tree(recipe)).encode())
-        yield Claim(out, not present, is_made)
+        yield Claim(out, not present, is_made, before)
     finally:
         os.close(descriptor)
 
@@ -76,8 +84,12 @@ def fixed_part(recipe: msgspec.Struct) -> dict[str, Any]:
 
 
 def _fixed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the free tables, and an empty list of moves: runs of before there were moves have none."""
-    return {key: value for key, value in tree.items() if key not in FREE and (key != "moves" or value)}
+    """Leave out the free tables, and what runs of before have not: an empty list of moves, and the usual kind of data."""
+    kept = {key: value for key, value in tree.items() if key not in FREE and (key != "moves" or value)}
+    data = kept.get("data")
+    if isinstance(data, dict) and data.get("kind") == "text":
+        kept["data"] = {key: value for key, value in data.items() if key != "kind"}
+    return kept
 
 
 def _names(out: Path) -> list[str]:
@@ -133,8 +145,8 @@ def _lock(descriptor: int, out: Path) -> bool:
         return False
 
 
-def _compare(path: Path, recipe: msgspec.Struct) -> None:
-    """Refuse a recipe that differs from the run's in more than the free tables, naming the keys."""
+def _compare(path: Path, recipe: msgspec.Struct) -> dict[str, Any]:
+    """Give the run's recipe; refuse one that differs from it in more than the free tables, naming the keys."""
     try:
         tree = tomllib.loads(path.read_bytes().decode())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -143,3 +155,24 @@ def _compare(path: Path, recipe: msgspec.Struct) -> None:
     if keys:
         problem = f"the run was made with other settings: {', '.join(keys)}"
         raise InputError(path, problem, "set them back to go on, or train into another folder")
+    return tree
+
+
+def check_died_early(claim: Claim, *, every: int, steps: int, last: int) -> None:
+    """Raise ``InputError`` unless a run without checkpoints can have died before its first one was whole.
+
+    ``every`` is the recipe's, ``last`` the last step that was logged. One who lost the checkpoints is told so, and not
+    given a fresh start under the old name.
+    """
+    traces = [name for name in _names(claim.out) if name in ("model", "result.json")]
+    place = claim.out / "checkpoints"
+    traces += [path.name for path in sorted(place.iterdir()) if ".damaged" in path.name] if place.is_dir() else []
+    due = claim.before.get("checkpoint", {}).get("every", every) or steps
+    if last > 2 * due:  # the second one is begun only after the first has been written
+        traces.append(f"step {last} in its log")
+    if traces:
+        problem = f"has no checkpoint, but {traces[0]}: those that it had are gone"
+        raise InputError(claim.out, problem, "put them back from a copy, or train from the start into another folder")
+
+
+_BEGIN = "leave out --resume to begin one, or name the folder of the run"

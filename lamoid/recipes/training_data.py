@@ -1,18 +1,22 @@
 """The tokens of a training run: prepared shards as they are, or text that is prepared into the run's folder once."""
 
 import glob
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from lamoid.data.hub_sets import is_hub_name
 from lamoid.data.manifest import NAME
 from lamoid.data.prepare import PART, prepare
 from lamoid.data.shards import Shards, open_shards
 from lamoid.data.sources import Document, read_documents
 from lamoid.errors import InputError
 from lamoid.recipes.feed import TextData
+from lamoid.recipes.mixed_data import MixedText
 from lamoid.recipes.progress import Progress
+from lamoid.recipes.source_table import TextTable
 from lamoid.recipes.training_recipe import CharactersTokenizer, DataTable, FolderModel, FolderTokenizer, TrainingRecipe
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.text.training import train_tokenizer
@@ -21,23 +25,63 @@ from lamoid.weights.durable import durable_folder
 Texts = Callable[[], Iterator[Document]]
 
 
-def gather_data(recipe: TrainingRecipe, folder: Path, progress: Progress | None) -> TextData:
-    """Open the recipe's data; text is prepared into ``folder``, unless that was done before."""
-    table = recipe.data
-    if is_prepared(table.train):
-        tokenizer = _given_tokenizer(recipe) or Tokenizer.read(table.train[0])
-        train = open_shards(table.train[0], hashes=True)
-        train.check_tokenizer(tokenizer.fingerprint())
-        if table.hold_out:
-            return TextData(tokenizer, train.part(0, 1 - table.hold_out), train.part(1 - table.hold_out, 1))
-        return TextData(tokenizer, train, _validation(table, tokenizer, folder, None, progress))
-    texts, held_out = _texts(table)
-    if not is_prepared((str(folder / "train"),)):
-        tokenizer = _given_tokenizer(recipe) or _learn_tokenizer(recipe, texts, progress)
-        _prepare(texts, tokenizer, folder / "train", progress)
-    tokenizer = Tokenizer.read(folder / "train")
-    train = open_shards(folder / "train", hashes=True)
-    return TextData(tokenizer, train, _validation(table, tokenizer, folder, held_out, progress))
+def gather_data(recipe: TrainingRecipe, folder: Path, progress: Progress | None) -> TextData | MixedText:
+    """Open the recipe's data; text is prepared into ``folder``, unless that was done before.
+
+    Of several sources each has a folder of its own in there; the tokenizer, if one is learned, is that of all.
+    """
+    if not isinstance(recipe.data, DataTable):
+        raise InputError("data.kind", "is 'rows', and the objective learns from text", "name an objective of rows")
+    sources = dict(sorted(recipe.data.sources.items()))
+    tables = (
+        [_Place(recipe.data, folder, "data")]
+        if not sources
+        else [_Place(table, folder / name, f"data.sources.{name}") for name, table in sources.items()]
+    )
+    texts = [None if is_prepared(place.table.train) else _texts(place) for place in tables]
+    tokenizer = _tokenizer(recipe, tables, [readers[0] for readers in texts if readers], progress)
+    found = [_gather(place, readers, tokenizer, progress) for place, readers in zip(tables, texts, strict=True)]
+    if not sources:
+        return found[0]
+    return MixedText(tokenizer, dict(zip(sources, found, strict=True)), {n: t.weight for n, t in sources.items()})
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a recipe says of one source, the folder that it is prepared in, and where in the recipe that stands."""
+
+    table: TextTable
+    folder: Path
+    key: str
+
+
+def _tokenizer(
+    recipe: TrainingRecipe, places: Sequence[_Place], texts: Sequence[Texts], progress: Progress | None
+) -> Tokenizer:
+    """Give the tokenizer that is given, or that made what is prepared already, or else one learned from all texts."""
+    if (given := given_tokenizer(recipe)) is not None:
+        return given
+    for place in places:
+        for prepared in (place.table.train, (str(place.folder / "train"),)):
+            if is_prepared(prepared):
+                return Tokenizer.read(prepared[0])
+    return learn_tokenizer(recipe, lambda: chain.from_iterable(read() for read in texts), progress)
+
+
+def _gather(
+    place: _Place, texts: tuple[Texts, Texts | None] | None, tokenizer: Tokenizer, progress: Progress | None
+) -> TextData:
+    """Open or prepare one source; ``texts`` reads what to train on and what is held out, ``None`` for shards."""
+    table, folder = place.table, place.folder / "train"
+    if texts is None:
+        folder = Path(table.train[0])
+    elif not is_prepared((str(folder),)):
+        _prepare(texts[0], tokenizer, folder, progress)
+    train = open_shards(folder, hashes=True)
+    train.check_tokenizer(tokenizer.fingerprint())
+    if texts is None and table.hold_out:
+        return TextData(tokenizer, train.part(0, 1 - table.hold_out), train.part(1 - table.hold_out, 1))
+    return TextData(tokenizer, train, _validation(place, tokenizer, None if texts is None else texts[1], progress))
 
 
 def is_prepared(paths: tuple[str, ...]) -> bool:
@@ -46,41 +90,45 @@ def is_prepared(paths: tuple[str, ...]) -> bool:
 
 
 def _validation(
-    table: DataTable, tokenizer: Tokenizer, folder: Path, held_out: Texts | None, progress: Progress | None
+    place: _Place, tokenizer: Tokenizer, held_out: Texts | None, progress: Progress | None
 ) -> Shards | None:
     """Open or prepare what is kept for validation."""
+    table = place.table
     if held_out is None and not table.validation:
         return None
-    place = folder / "validation"
+    folder = place.folder / "validation"
     if is_prepared(table.validation):
-        place = Path(table.validation[0])
-    elif not is_prepared((str(place),)):
-        _prepare(held_out or _reader(table, "validation"), tokenizer, place, progress)
-    shards = open_shards(place, hashes=True)
+        folder = Path(table.validation[0])
+    elif not is_prepared((str(folder),)):
+        _prepare(held_out or _reader(place, "validation"), tokenizer, folder, progress)
+    shards = open_shards(folder, hashes=True)
     shards.check_tokenizer(tokenizer.fingerprint())
     return shards
 
 
-def _texts(table: DataTable) -> tuple[Texts, Texts | None]:
+def _texts(place: _Place) -> tuple[Texts, Texts | None]:
     """Give a reader of the training text and, where the recipe holds some out, of the rest."""
-    whole = _reader(table, "train")
+    table, whole = place.table, _reader(place, "train")
     if not table.hold_out:
         return whole, None
     total = sum(len(document.text) for document in whole())
     cut = int(total * (1 - table.hold_out))
     if not 0 < cut < total:
-        raise InputError("data.hold_out", f"of {total} characters leaves nothing on one side", "choose another share")
+        raise InputError(
+            f"{place.key}.hold_out", f"of {total} characters leaves nothing on one side", "choose another share"
+        )
     return lambda: _until(whole(), cut), lambda: _from(whole(), cut)
 
 
-def _reader(table: DataTable, key: Literal["train", "validation"]) -> Texts:
-    """Make the function that reads the texts of ``data.train`` or ``data.validation`` from their beginning."""
+def _reader(place: _Place, key: Literal["train", "validation"]) -> Texts:
+    """Make the function that reads a source's texts to train or to measure on from their beginning."""
+    table = place.table
     paths: tuple[str, ...] = getattr(table, key)
 
     def read() -> Iterator[Document]:
         for path in paths:
-            if not glob.has_magic(path) and not Path(path).exists():
-                raise InputError(path, "names no file", f"give the text with --set data.{key}=PATH")
+            if not (is_hub_name(path) or glob.has_magic(path) or Path(path).exists()):
+                raise InputError(path, "names no file", f"give the text with --set {place.key}.{key}=PATH")
         return read_documents(paths, separator=table.separator, field=table.field, part=PART)
 
     return read
@@ -105,23 +153,24 @@ def _from(documents: Iterator[Document], cut: int) -> Iterator[Document]:
             yield replace(document, text=document.text[skipped:])
 
 
-def _given_tokenizer(recipe: TrainingRecipe) -> Tokenizer | None:
+def given_tokenizer(recipe: TrainingRecipe) -> Tokenizer | None:
     """Read the tokenizer of the model to go on from, or the one that the recipe names."""
     if isinstance(recipe.model, FolderModel):
         return Tokenizer.read(recipe.model.from_)
     return Tokenizer.read(recipe.tokenizer.from_) if isinstance(recipe.tokenizer, FolderTokenizer) else None
 
 
-def _learn_tokenizer(recipe: TrainingRecipe, texts: Texts, progress: Progress | None) -> Tokenizer:
+def learn_tokenizer(recipe: TrainingRecipe, texts: Texts, progress: Progress | None) -> Tokenizer:
     table = recipe.tokenizer
     if table is None or isinstance(table, FolderTokenizer):
         raise InputError("tokenizer", "is missing", 'give a table, such as {kind = "bytes", vocab = 4096}')
     if progress is not None:
         progress.say("learning a tokenizer from the training text")
     pieces = (document.text for document in texts())
+    controls: dict[str, Any] = {"vocab": table.vocab, "mask": table.mask, "sentinels": table.sentinels}
     if isinstance(table, CharactersTokenizer):
-        return train_tokenizer(pieces, kind="characters", vocab=table.vocab, closed=table.closed)
-    return train_tokenizer(pieces, kind="bytes", vocab=table.vocab)
+        return train_tokenizer(pieces, kind="characters", closed=table.closed, **controls)
+    return train_tokenizer(pieces, kind="bytes", **controls)
 
 
 def _prepare(texts: Texts, tokenizer: Tokenizer, out: Path, progress: Progress | None) -> None:

@@ -7,11 +7,21 @@ import re
 
 import msgspec
 
-from lamoid.assembly.bounds import MOST_CONTEXT, MOST_VOCAB, whole
+from lamoid.assembly.bounds import MOST_CONTEXT, MOST_VOCAB, at_least_zero, whole
 from lamoid.assembly.families.shape import Shape
 from lamoid.errors import InputError
+from lamoid.recipes.log_table import LogTable
 from lamoid.recipes.objective_tables import AnyObjective, CausalTable
+from lamoid.recipes.row_objective import RowObjective
+from lamoid.recipes.row_objectives import AnyRowObjective
+from lamoid.recipes.rows_table import RowsTable
+from lamoid.recipes.source_table import SourceTable, TextTable
+from lamoid.recipes.training_adapter import AdapterTable, PathsTable
 from lamoid.recipes.training_moves import AnyMove
+from lamoid.text.training import MOST_SENTINELS
+from lamoid.training.averages import AverageSpec
+from lamoid.training.compute import ComputeSpec
+from lamoid.training.guard import GuardSpec
 from lamoid.training.optimizers import AdamWSpec, OptimizerSpec
 from lamoid.training.schedule import MOST_STEPS, ScheduleSpec
 from lamoid.training.state import Dtype
@@ -48,22 +58,29 @@ class FolderModel(
     from_: str
 
 
-class CharactersTokenizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="characters"):
-    """One token a character of the training text; ``closed`` refuses other characters instead of spelling bytes."""
+class LearntTokenizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``mask`` gives it BERT's control tokens, ``sentinels`` so many of those that T5 puts for what is cut out."""
 
-    closed: bool = False
     vocab: int = 4096
+    mask: bool = False
+    sentinels: int = 0
 
     def __post_init__(self) -> None:
         whole("vocab", self.vocab, 2, MOST_VOCAB)
+        whole("sentinels", self.sentinels, 0, MOST_SENTINELS)
 
 
-class BytesTokenizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="bytes"):
+class CharactersTokenizer(LearntTokenizer, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="characters"):
+    """One token a character of the training text; ``closed`` refuses other characters instead of spelling bytes."""
+
+    closed: bool = False
+
+
+class BytesTokenizer(LearntTokenizer, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="bytes"):
     """Byte-level pairs learned from the training text."""
 
-    vocab: int = 4096
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole("vocab", self.vocab, 257, MOST_VOCAB)
 
 
@@ -75,25 +92,26 @@ class FolderTokenizer(
     from_: str
 
 
-class DataTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``train`` and ``validation``: text files, folders and globs, or one folder of prepared shards each.
+class DataTable(TextTable, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
+    """One source of text, or several by name in ``sources``, which are mixed by weight."""
 
-    ``hold_out`` keeps the last share of the training text, counted in characters, for validation.
-    """
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...] = ()
-    hold_out: float = 0.0
-    separator: str | None = None
-    field: str = "text"
+    sources: dict[str, SourceTable] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.train:
-            raise InputError("train", "is empty", "name text files, or a folder of shards")
-        if not 0.0 <= self.hold_out < 1.0:
-            raise InputError("hold_out", f"is {self.hold_out}, must be at least 0 and below 1", "0.1 keeps a tenth")
-        if self.hold_out and self.validation:
-            raise InputError("hold_out", "is set beside validation", "choose one of the two")
+        if not self.sources:
+            super().__post_init__()
+        elif self.train or self.validation or self.hold_out:
+            cure = "name every text under data.sources, or leave sources out"
+            raise InputError("sources", "stands beside train, validation or hold_out", cure)
+        for name in self.sources:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+                problem = f"has the name {name[:80]!r}"
+                raise InputError("sources", problem, "use 1 to 64 letters, digits, - and _: folders are called so")
+
+    @property
+    def has_validation(self) -> bool:
+        """Say whether any text is kept to measure on."""
+        return any(table.validation or table.hold_out for table in (self, *self.sources.values()))
 
 
 class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,37 +136,38 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EvaluationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Validation loss after each ``every`` steps (0: at the end only); ``keep_best`` saves the best model in best/."""
+    """Validation loss after each ``every`` steps (0: at the end only); ``keep_best`` saves the best model in best/.
+
+    After ``patience`` losses in a row that were not lower than the lowest by more than ``least_gain`` the run ends; 0
+    lets it go on to its last step.
+    """
 
     every: int = 0
     batch: int = 64
     keep_best: bool = False
+    patience: int = 0
+    least_gain: float = 0.0
 
     def __post_init__(self) -> None:
+        whole("patience", self.patience, 0, MOST_STEPS)
+        at_least_zero("least_gain", self.least_gain)
         whole("every", self.every, 0, MOST_STEPS)
         whole("batch", self.batch, 1, 1 << 20)
 
 
 class CheckpointTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A checkpoint after each ``every`` steps and at the end (0: at the end only), of which the last ``keep`` stay."""
+    """A checkpoint after each ``every`` steps and at the end (0: at the end only), of which the last ``keep`` stay.
+
+    ``background``: a copy of the state is written while the training goes on.
+    """
 
     every: int = 500
     keep: int = 2
+    background: bool = True
 
     def __post_init__(self) -> None:
         whole("every", self.every, 0, MOST_STEPS)
         whole("keep", self.keep, 2, 10**6)
-
-
-class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Figures after each ``every`` steps; event files for TensorBoard and a curve as PNG where their extras are."""
-
-    every: int = 10
-    tensorboard: bool = True
-    curve: bool = True
-
-    def __post_init__(self) -> None:
-        whole("every", self.every, 1, MOST_STEPS)
 
 
 class TrainingRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,26 +178,48 @@ class TrainingRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     model: ShapeModel | SpecModel | FolderModel
-    data: DataTable
+    data: DataTable | RowsTable
     training: TrainingTable
     tokenizer: CharactersTokenizer | BytesTokenizer | FolderTokenizer | None = None
-    objective: AnyObjective = CausalTable()
+    objective: AnyObjective | AnyRowObjective = CausalTable()
     optimizer: OptimizerSpec = AdamWSpec()
     schedule: ScheduleSpec = ScheduleSpec()
+    average: AverageSpec | None = None
     evaluation: EvaluationTable = EvaluationTable()
     checkpoint: CheckpointTable = CheckpointTable()
+    guard: GuardSpec = GuardSpec()
     log: LogTable = LogTable()
     moves: tuple[AnyMove, ...] = ()
+    adapter: AdapterTable | None = None
+    freeze: PathsTable | None = None
+    train_only: PathsTable | None = None
     seed: int = 0
     device: str = "cpu"
     dtype: Dtype = "float32"
+    compute: ComputeSpec = ComputeSpec()
 
     def __post_init__(self) -> None:
         whole("seed", self.seed, 0, 2**63 - 1)
+        if isinstance(self.objective, RowObjective) != isinstance(self.data, RowsTable):
+            needed = "rows" if isinstance(self.objective, RowObjective) else "text"
+            problem = f"does not go with the objective, which learns from {needed}"
+            raise InputError("data.kind", problem, f'say data.kind = "{needed}", or name another objective')
         if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", self.device):
             raise InputError("device", f"is {self.device!r}, must be cpu, cuda or cuda:N", "name one of these")
-        if self.schedule.warmup >= self.training.steps:
-            problem = f"is {self.schedule.warmup}, not less than training.steps {self.training.steps}"
-            raise InputError("schedule.warmup", problem, "shorten the warm-up")
+        if self.dtype == "float16" and self.device == "cpu":
+            raise InputError("dtype", "is 'float16', which is for CUDA devices", "take bfloat16, or name a CUDA device")
+        self.schedule.check(self.training.steps, "training.steps")
+        self._check_parts()
         if isinstance(self.model, FolderModel) and self.tokenizer is not None:
             raise InputError("tokenizer", "is given, but a model to go on from brings its own", "leave it out")
+
+    def _check_parts(self) -> None:
+        """Refuse more than one way to say what is trained, and moves beside any."""
+        ways = {"adapter": self.adapter, "freeze": self.freeze, "train_only": self.train_only}
+        said = [name for name, way in ways.items() if way is not None]
+        if len(said) > 1:
+            raise InputError(said[1], f"is set beside {said[0]}", "choose one of the two; an adapter freezes all else")
+        if said and self.moves:
+            raise InputError("moves", f"are set beside {said[0]}", "change the model in a run before or after this one")
+        if self.adapter is not None and not isinstance(self.model, FolderModel):
+            raise InputError("adapter", "is for a model that was trained", "name one as model.from")

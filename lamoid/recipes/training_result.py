@@ -6,6 +6,8 @@ import msgspec
 
 from lamoid.contained import read_whole
 from lamoid.errors import InputError
+from lamoid.recipes.averaging import AverageResult
+from lamoid.training.incident import Incident
 from lamoid.training.move_report import MoveReport
 
 RESULT = "result.json"
@@ -17,8 +19,11 @@ class TrainingResult(msgspec.Struct, frozen=True):
 
     ``tokens``, ``seconds`` and the rates count the training steps of the whole run, also those before a resume;
     ``seconds_in_all`` counts everything that the process which ended it did.
-    ``parameters`` are those of the model as ``moves`` left it.
+    ``parameters`` are those of the model as ``moves`` left it. ``validation_loss`` is that of the parameters as the
+    last step left them; if the ``average`` is the run's model, its loss stands there.
     ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, a rate measured before and after the run.
+    ``metrics`` are what the objective's answers are measured by, on the validation rows, with the model of the last step.
+    ``memory_peak`` is the process's own, in bytes; energy and its cost stand there where the machine tells.
     """
 
     out: str
@@ -39,16 +44,33 @@ class TrainingResult(msgspec.Struct, frozen=True):
     curve: str | None
     remarks: list[str]
     moves: list[MoveReport] = []
+    metrics: dict[str, float] = {}
+    incidents: list[Incident] = []
+    average: AverageResult | None = None
+    ended_early: str | None = None
+    memory_peak: float | None = None
+    energy_joules: float | None = None
+    cost: float | None = None
 
     def lines(self) -> list[str]:
         """Give what a person reads."""
         lines = [move.line() for move in self.moves]
+        lines += [incident.line() for incident in self.incidents]
         lines.append(f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}")
         if self.validation_loss is not None:
             best = f"best {self.best_validation_loss:.4f} at step {self.best_step}"
             lines.append(f"validation loss {self.validation_loss:.4f} nats a token ({best})")
+        if self.metrics:
+            lines.append(", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items()))
+        if self.average is not None:
+            lines.append(self.average.line())
+        if self.ended_early is not None:
+            lines.append(self.ended_early)
         rate = f"{self.tokens_per_second:.0f} tokens/s, {100 * self.share_of_peak:.1f} % of the measured peak"
         lines.append(f"{self.tokens} tokens in {self.seconds:.1f} s, {rate} ({self.peak_flops / 1e9:.0f} GFLOP/s)")
+        if self.energy_joules is not None:
+            cost = "" if self.cost is None else f", {self.cost:.4f} at the price given"
+            lines.append(f"{self.energy_joules:.0f} J{cost}")
         lines.append(f"go on: lamoid generate {self.model} --prompt TEXT")
         return lines + self.remarks
 

@@ -1,5 +1,7 @@
 """The parts of a training run, built and checked before the first step."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,20 +13,34 @@ from lamoid.assembly.families.table import FAMILIES
 from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec, read_spec
+from lamoid.data.span_corruption import decoder_start
 from lamoid.errors import InputError
-from lamoid.recipes.feed import Feed, Positioned, TextData
+from lamoid.recipes.feed import Feed, Gathered, Positioned
+from lamoid.recipes.held_out import check_average, check_held_out
+from lamoid.recipes.joined_models import check_alone, join, models_beside
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.room import check_room
-from lamoid.recipes.run_folder import DATA, fixed_part
-from lamoid.recipes.training_data import gather_data
+from lamoid.recipes.row_gathering import gather, make_feed, remarks_on, shaped
+from lamoid.recipes.row_heads import put_heads
+from lamoid.recipes.row_objective import RowObjective
+from lamoid.recipes.run_folder import DATA, Claim, check_died_early, fixed_part
+from lamoid.recipes.text_objective import TextObjective
+from lamoid.recipes.training_adapter import check_tuning, new_heads, save_tuned, set_trained, tuned
 from lamoid.recipes.training_moves import MovePlan, plan_moves
 from lamoid.recipes.training_recipe import FolderModel, ShapeModel, TrainingRecipe
+from lamoid.recipes.watching import METRICS
 from lamoid.recipes.word_vectors import start_from_vectors
+from lamoid.training.averages import Average
 from lamoid.training.checkpoint import Checkpoints
-from lamoid.training.hooks import Meter
+from lamoid.training.energy import find_energy
+from lamoid.training.guard import Guard, GuardSpec
+from lamoid.training.json_lines import last_step
+from lamoid.training.meter import Meter
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.peak import measure_peak
-from lamoid.training.resume import resume
+from lamoid.training.resume import resume, set_aside_damaged
 from lamoid.training.state import TrainingState
+from lamoid.training.stopping import Stopping
 from lamoid.weights.folder import load_model, open_folder
 
 TRAINED_BYTES = 12
@@ -40,7 +56,7 @@ class Run:
 
     recipe: TrainingRecipe
     out: Path
-    data: TextData
+    data: Gathered
     feed: Feed
     loader: Positioned
     state: TrainingState
@@ -49,6 +65,14 @@ class Run:
     generation: dict[str, Any]
     family: Family | None
     remarks: list[str] = field(default_factory=list)
+    average: Average | None = None
+    guard: Guard = field(default_factory=lambda: Guard(GuardSpec()))
+
+    @property
+    def stopping(self) -> Stopping | None:
+        """Give what ends the run early, ``None`` if the recipe lets it go on."""
+        table = self.recipe.evaluation
+        return Stopping(table.patience, table.least_gain) if table.patience else None
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -60,14 +84,19 @@ class Run:
 
 def check_run(recipe: TrainingRecipe) -> None:
     """Refuse what can be known to fail before anything is written: device, model, context, moves."""
+    check_average(recipe)
+    check_alone(recipe)
     count = torch.cuda.device_count() if recipe.device.startswith("cuda") else 0
     if recipe.device != "cpu" and int(recipe.device.partition(":")[2] or 0) >= count:
         problem = f"is {recipe.device!r}, and torch sees {count} such devices"
         raise InputError("device", problem, "name another device, or install a CUDA build of torch")
     for step, spec in _plan(recipe, _spec(recipe, 1)).specs:
         recipe.objective.check(spec)
+        spec = check_tuning(spec, recipe.adapter, recipe.freeze, recipe.train_only)
         if recipe.device == "cpu":
-            check_room(spec.parameters(), TRAINED_BYTES, "training it in float32 with its optimiser")
+            copies = 0 if recipe.average is None else recipe.average.copies
+            count = spec.parameters() + sum(other.parameters() for other in models_beside(recipe, spec))
+            check_room(count, TRAINED_BYTES + 4 * copies, "training it in float32 with its optimiser")
         if recipe.training.context > spec.context:
             after = f" after step {step}" if step else ""
             problem = f"is {recipe.training.context}, the model's context is {spec.context}{after}"
@@ -76,20 +105,51 @@ def check_run(recipe: TrainingRecipe) -> None:
 
 def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -> Run:
     """Build all parts: the tokens, the model in float32 on its device, the loader, and the yardstick of speed."""
-    data = gather_data(recipe, out / DATA, progress)
+    data = gather(recipe, out / DATA, progress, _spec(recipe, 1))
     vocab = _spec(recipe, data.tokenizer.vocab).vocab
     if data.tokenizer.vocab > vocab:
         problem = f"has {data.tokenizer.vocab} tokens, the model's vocab is {vocab}"
         raise InputError("tokenizer", problem, "choose a smaller tokenizer or a larger vocab")
     torch.manual_seed(recipe.seed)
     model, generation, remarks = _build_model(recipe, data)
-    context = recipe.training.context or model.spec.context
-    batch, measured = recipe.training.batch, recipe.evaluation.batch
-    feed = recipe.objective.feed(data, context, batch=batch, measured=measured, seed=recipe.seed)
-    state = TrainingState(model, recipe.optimizer.build(model), recipe.training.steps, recipe.dtype)
-    plan = _plan(recipe, model.spec)
-    meter = Meter(lambda steps: 3.0 * plan.average_flops(context, steps), measure_peak(model.device, recipe.dtype))
-    return Run(recipe, out, data, feed, feed.open(None), state, meter, plan, generation, _family(recipe), remarks)
+    model = tuned(model, recipe.adapter, seed=recipe.seed)
+    spec = model.spec
+    model, context = join(model, recipe.objective, recipe.seed), recipe.training.context or spec.context
+    set_trained(model, recipe.adapter, recipe.freeze, recipe.train_only, _new_heads(recipe, spec))
+    feed = make_feed(recipe, data, context)
+    remarks = remarks + remarks_on(data)
+    check_held_out(recipe, has_validation=feed.validation is not None)
+    state = TrainingState(model, recipe.optimizer.build(trained_parameters(model)), recipe.training.steps, recipe.dtype)
+    average = None if recipe.average is None else recipe.average.begin()
+    if average is not None:
+        state.parts["average"] = average
+    state.parts["terms"] = state.terms
+    guard = Guard(recipe.guard)
+    if recipe.guard.has_memory:
+        state.parts["guard"] = guard
+    plan = _plan(recipe, spec)
+    beside = sum(other.flops(context) for other in models_beside(recipe, spec))
+    meter = Meter(
+        lambda steps: 3.0 * (plan.average_flops(context, steps) + beside),
+        measure_peak(model.device, recipe.dtype),
+        find_energy(model.device),
+        recipe.log.price,
+    )
+    family, loader = _family(recipe), feed.open(None)
+    return Run(recipe, out, data, feed, loader, state, meter, plan, generation, family, remarks, average, guard)
+
+
+def _new_heads(recipe: TrainingRecipe, spec: ModelSpec) -> list[str]:
+    """Give the paths of the heads that the model did not bring: those are trained, whatever else is frozen."""
+    return new_heads(spec, open_folder(recipe.model.from_).spec.heads) if isinstance(recipe.model, FolderModel) else []
+
+
+def save_run_adapter(run: "Run", name: str, model: LanguageModel) -> None:
+    """Write the adapter of a run as a folder in it that peft reads."""
+    recipe = run.recipe
+    if recipe.adapter is not None and isinstance(recipe.model, FolderModel):
+        new = _new_heads(recipe, model.spec)
+        save_tuned(model, run.out / name, recipe.adapter, family=run.family, base=recipe.model.from_, new=new)
 
 
 def _family(recipe: TrainingRecipe) -> Family | None:
@@ -107,14 +167,20 @@ def _spec(recipe: TrainingRecipe, vocab: int) -> ModelSpec:
     """Give the model's spec; a shape takes the tokenizer's ``vocab``, the others bring their own."""
     if isinstance(recipe.model, FolderModel):
         return open_folder(recipe.model.from_).spec
-    return recipe.model.spec(vocab) if isinstance(recipe.model, ShapeModel) else read_spec(recipe.model.spec)
+    if not isinstance(recipe.model, ShapeModel):
+        return read_spec(recipe.model.spec)
+    spec = recipe.model.spec(vocab)
+    return recipe.objective.shaped(spec) if isinstance(recipe.objective, TextObjective) else spec
 
 
-def _build_model(recipe: TrainingRecipe, data: TextData) -> tuple[LanguageModel, dict[str, Any], list[str]]:
+def _build_model(recipe: TrainingRecipe, data: Gathered) -> tuple[LanguageModel, dict[str, Any], list[str]]:
     """Make or load the model, with the generation settings that it will be saved with, and what is to be said of it."""
     generation = {"bos_token_id": data.tokenizer.start, "eos_token_id": data.tokenizer.end}
+    spec = shaped(recipe, _spec(recipe, data.tokenizer.vocab), data, _family(recipe))
+    if spec.reads_source:
+        generation["decoder_start_token_id"] = decoder_start(data.tokenizer)
     if not isinstance(recipe.model, FolderModel):
-        model = LanguageModel(_spec(recipe, data.tokenizer.vocab))
+        model = LanguageModel(spec)
         initialise(model, recipe.seed)
         file = recipe.model.vectors
         remarks = [start_from_vectors(model, data.tokenizer, Path(file))] if file else []
@@ -123,19 +189,36 @@ def _build_model(recipe: TrainingRecipe, data: TextData) -> tuple[LanguageModel,
     model = load_model(folder, dtype=torch.float32)
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # a loaded one may be mapped from a file that others may change
+    if isinstance(recipe.objective, RowObjective) and recipe.objective.needs_new_head(model.spec, spec):
+        put_heads(model, spec, seed=recipe.seed)
     return model.to(recipe.device), {**generation, **folder.generation}, []
 
 
-def resume_run(run: Run, progress: Progress | None) -> int:
-    """Put the run where its newest whole checkpoint was; give the step, 0 if there is none yet."""
+def resume_run(run: Run, claim: Claim, progress: Progress | None) -> int:
+    """Put the run where its newest whole checkpoint was; give the step, 0 if it died before there was one."""
+    say = sayer(run, progress)
+    for name in ("best", "average", "model"):
+        if os.path.lexists(run.out / name):
+            set_aside_damaged(run.out / name, say)
+    position = resume(run.state, run.checkpoints, say)
+    if position is not None:
+        run.loader = run.feed.open(position)
+        if run.stopping is not None:
+            run.stopping(run.state)
+        say(f"going on from step {run.state.step}")
+    else:
+        every, last = run.recipe.checkpoint.every, last_step(run.out / METRICS)
+        check_died_early(claim, every=every, steps=run.state.steps, last=last)
+        say("the run ended before its first checkpoint, so it begins again with step 1")
+    return run.state.step
+
+
+def sayer(run: Run, progress: Progress | None) -> Callable[[str], None]:
+    """Make the function that says something now and in the result."""
 
     def say(text: str) -> None:
         run.remarks.append(text)
         if progress is not None:
             progress.say(text)
 
-    position = resume(run.state, run.checkpoints, say)
-    if position is not None:
-        run.loader = run.feed.open(position)
-        say(f"going on from step {run.state.step}")
-    return run.state.step
+    return say

@@ -96,6 +96,32 @@ class Tokenizer:
         """Encode many texts at once on the library's threads; the same ids as ``encode`` one by one."""
         return self._encode(list(texts), False)
 
+    def encode_places(self, text: str, *, control: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """Give the ids of ``text`` as ``encode`` does, and for each the characters [begin, end) that it stands for."""
+        self._check_text(text)
+        with library_guard(self.name, "encoding a text"):
+            found = (self._parsing if control else self._library).encode(text, add_special_tokens=False)
+        if control or self._forbidden.isdisjoint(found.ids):
+            return found.ids, found.offsets
+        spelled = [(self._spell([number]), place) for number, place in zip(found.ids, found.offsets, strict=True)]
+        return [i for ids, _ in spelled for i in ids], [place for ids, place in spelled for _ in ids]
+
+    def whole(self, ids: Sequence[int], second: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
+        """Give the ids of one text or two with the template's control tokens around them, and the types."""
+        if second is not None:
+            return self._pairing.fill((ids, second))
+        whole = [*self._prefix, *ids, *self._suffix]
+        return whole, [0] * len(whole)
+
+    @property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Give the ids that the template puts before and behind a text."""
+        return tuple(self._prefix), tuple(self._suffix)
+
+    def named_tokens(self) -> dict[str, str]:
+        """Give the control tokens that the settings name, role to token."""
+        return dict(self._named)
+
     def prompt(self, text: str) -> list[int]:
         """Give the ids that a model reads before it continues ``text``: the start token before it where due."""
         if text == "" and not self._prefix:

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run in one durable folder of safetensors and JSON."""
 
+import os
 import re
 import secrets
 import shutil
@@ -18,19 +19,22 @@ from lamoid.assembly.spec import ModelSpec
 from lamoid.assembly.surgery import transplant
 from lamoid.assembly.tying import become
 from lamoid.errors import InputError
+from lamoid.training.incident import Incident
 from lamoid.training.move_report import MoveReport
 from lamoid.training.state import TrainingState
-from lamoid.weights.durable import durable_folder, sweep
+from lamoid.weights.durable import NotCommitted, durable_folder, sweep
 from lamoid.weights.write import write_tensors
 
 STATE = "state.json"
-_LEAVINGS = re.compile(r"\.(step-\d{8})\.(tmp|old)-.+")
+_NAME = re.compile(r"step-\d{8,}")
+_LEAVINGS = re.compile(r"\.(step-\d{8,})\.(tmp|old)-.+")
 
 
 class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON half of a checkpoint.
 
     ``position`` is the loader's; ``identity`` is what the run must still be to go on from here, as nested JSON.
+    ``parts`` names those of the state whose tensors are held; ``incidents`` are the steps that were not made.
     ``spec`` is the model's at that moment, or ``group`` that of several, which moves may have changed; ``moves`` says
     which did.
     ``tokens`` and ``seconds`` are those of all steps so far; ``seconds`` is the one value that a clock measured.
@@ -46,6 +50,8 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spec: ModelSpec | None = None
     group: GroupSpec | None = None
     moves: tuple[MoveReport, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    parts: tuple[str, ...] = ()
     format: int = 1
 
 
@@ -63,6 +69,10 @@ class Checkpoints:
 
     def write(self, state: TrainingState) -> None:
         """Write a checkpoint of this moment, then remove those that are more than ``keep`` back."""
+        self.commit(self.take(state))
+
+    def take(self, state: TrainingState) -> "Snapshot":
+        """Give what a checkpoint of this moment holds; its tensors are the state's own, and change with it."""
         saved = SavedState(
             step=state.step,
             steps=state.steps,
@@ -74,21 +84,44 @@ class Checkpoints:
             spec=None if isinstance(state.model, ModelGroup) else state.model.spec,
             group=state.model.spec if isinstance(state.model, ModelGroup) else None,
             moves=tuple(state.moves),
+            incidents=tuple(state.incidents),
+            parts=tuple(sorted(state.parts)),
         )
-        with durable_folder(self.place / f"step-{state.step:08}", overwrite=True) as draft:
-            write_tensors(draft, _tensors(state))
-            draft.write(STATE, msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        for old in self.list()[: -self.keep]:
-            _remove(old)
+        return Snapshot(state.step, msgspec.json.format(msgspec.json.encode(saved), indent=1), _tensors(state))
+
+    def commit(self, snapshot: "Snapshot") -> None:
+        """Write a checkpoint, then remove those that are more than ``keep`` back."""
+        with durable_folder(self.place / f"step-{snapshot.step:08}", overwrite=True) as draft:
+            write_tensors(draft, snapshot.tensors)
+            draft.write(STATE, snapshot.saved)
+        try:
+            for old in self.list()[: -self.keep]:
+                _remove(old)
+        except OSError as error:
+            problem = f"{self.place}: an old checkpoint cannot be removed ({error.strerror or error})"
+            raise NotCommitted(error.errno, f"{problem}. Check the disk; the new one is written.") from error
 
     def list(self) -> list[Path]:
-        """Give the checkpoints' folders, oldest first, after clearing away what killed writers left among them."""
-        if not self.place.is_dir():
+        """Give the checkpoints' folders, oldest first, after clearing away what killed writers left among them.
+
+        What has the name of one but is no folder is given too: it is for the reader to say so.
+        """
+        if not os.path.lexists(self.place):
             return []
         found = [_LEAVINGS.fullmatch(path.name) for path in self.place.iterdir()]
         for name in sorted({leaving[1] for leaving in found if leaving}):
             sweep(self.place / name)
-        return sorted(path for path in self.place.glob("step-" + "[0-9]" * 8) if path.is_dir())
+        found = [path for path in self.place.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint of one moment holds: its step, its JSON half, and its tensors."""
+
+    step: int
+    saved: bytes
+    tensors: dict[str, Tensor]
 
 
 def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState) -> None:
@@ -98,10 +131,10 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
     """
     if saved.group is not None and isinstance(state.model, ModelGroup):
         for change in become(state.model, saved.group):
-            state.optimizer.apply(change, state.model)
-    elif saved.moves and saved.spec is not None:
+            state.apply(change)
+    elif (saved.moves or state.moves) and saved.spec is not None and saved.spec != state.model.spec:
         change = transplant(state.model, empty_model(saved.spec), before=lambda name: None)
-        state.optimizer.apply(change, state.model)
+        state.apply(change)
     parameters = dict(state.model.named_parameters())
     values = _part(tensors, "model/")
     wanted = {name: parameter.shape for name, parameter in parameters.items()}
@@ -111,9 +144,11 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
         for name, value in values.items():
             parameters[name].copy_(value)
     state.optimizer.load(_part(tensors, "optimizer/"))
+    _restore_parts(state, tensors, saved.parts)
     state.losses = tensors["losses"].tolist()
     state.validations = list(saved.validations)
     state.moves = list(saved.moves)
+    state.incidents = list(saved.incidents)
     state.step = saved.step
     state.tokens, state.seconds = saved.tokens, saved.seconds
     torch.set_rng_state(tensors["random/cpu"].clone())
@@ -124,11 +159,23 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
     named = {f"model/{name}": parameter for name, parameter in state.model.named_parameters()}
     named |= {f"optimizer/{name}": value for name, value in state.optimizer.tensors().items()}
+    for part, held in state.parts.items():
+        named |= {f"parts/{part}/{name}": value for name, value in held.tensors().items()}
     named["losses"] = torch.tensor(state.losses, dtype=torch.float64)
     named["random/cpu"] = torch.get_rng_state()
     if state.model.device.type == "cuda":
         named["random/cuda"] = torch.cuda.get_rng_state(state.model.device)
     return named
+
+
+def _restore_parts(state: TrainingState, tensors: dict[str, Tensor], saved: tuple[str, ...]) -> None:
+    """Hand each part its own tensors; the checkpoint and the run must have the same parts."""
+    missing, foreign = sorted(state.parts.keys() - set(saved)), sorted(set(saved) - state.parts.keys())
+    if missing or foreign:
+        problem = f"does not hold {missing[0]!r}" if missing else f"holds {foreign[0]!r}, which this run has not"
+        raise InputError("checkpoint", problem, "resume with the recipe of the run")
+    for name, part in state.parts.items():
+        part.load({entry: value.clone() for entry, value in _part(tensors, f"parts/{name}/").items()})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

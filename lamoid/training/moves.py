@@ -57,7 +57,7 @@ def apply_moves(
                 continue
             before = measure(state)
             change = move.make(state.model)
-            state.optimizer.apply(change, state.model)
+            state.apply(change)
             report = MoveReport(
                 step=state.step,
                 kind=move.kind,

@@ -4,14 +4,13 @@ import time
 
 import torch
 
-from lamoid.training.state import Dtype
+from lamoid.training.precision import STORED, Dtype
 
 
 def measure_peak(device: torch.device, dtype: Dtype, *, seconds: float = 0.2) -> float:
     """Give the best rate, in operations a second, of square products tried for about ``seconds``."""
     size = 4096 if device.type == "cuda" else 1024
-    stored = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    left = torch.ones(size, size, dtype=stored, device=device)
+    left = torch.ones(size, size, dtype=STORED[dtype], device=device)
     best, tries = float("inf"), 0
     until = time.perf_counter() + seconds
     while tries < 3 or time.perf_counter() < until:

@@ -1,5 +1,7 @@
 """Going on from the newest whole checkpoint, bit for bit, or saying why not."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ def resume(state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], 
     the one before it is taken. Raise ``InputError`` if all are damaged, if the run was another one, or if the system
     cannot read a checkpoint: that says nothing of its bytes, so it stays as it is.
     """
-    found = checkpoints.list()
+    found = _list(checkpoints)
     for folder in reversed(found):
         try:
             verify(folder, hashes=True)
@@ -33,8 +35,7 @@ def resume(state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], 
             raise _unreadable(folder, error) from error
         except InputError as error:
             _pass_on_system_errors(folder, error)
-            aside = _set_aside(folder)
-            say(f"The checkpoint {folder.name} is damaged and was set aside as {aside.name}: {error}")
+            say(f"The checkpoint {_set_aside(folder, error)}")
             continue
         _check_identity(folder, saved.identity, checkpoints.identity)
         tensors = open_tensors(folder)
@@ -54,6 +55,17 @@ def differing_keys(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [path.removeprefix(".")]
 
 
+def set_aside_damaged(folder: Path, say: Callable[[str], None]) -> None:
+    """Verify a folder that was written durably, hashes and all; set it aside if it is damaged, and say so."""
+    try:
+        verify(folder, hashes=True)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    except InputError as error:
+        _pass_on_system_errors(folder, error)
+        say(f"The folder {_set_aside(folder, error)}")
+
+
 def _read_saved(folder: Path) -> SavedState:
     data = read_whole(contained(folder, STATE), limit=MOST_STATE_BYTES)
     try:
@@ -63,14 +75,14 @@ def _read_saved(folder: Path) -> SavedState:
 
 
 def _pass_on_system_errors(folder: Path, refusal: InputError) -> None:
-    """Raise again if the system's error, other than that of a missing file, is behind a refusal."""
+    """Raise again if an error of the system is behind a refusal that says nothing of what stands there."""
     cause = refusal.__cause__ or refusal.__context__
-    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+    if isinstance(cause, OSError) and cause.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
         raise _unreadable(folder, cause) from refusal
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:
-    problem = f"the checkpoint cannot be read ({error.strerror or error})"
+    problem = f"it cannot be read ({error.strerror or error})"
     return InputError(folder, problem, "nothing was changed: mend that and resume again")
 
 
@@ -81,12 +93,24 @@ def _check_identity(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> N
         raise InputError(folder, problem, "set them back to go on, or train into another folder")
 
 
-def _set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint: nothing is deleted, and its name is free again."""
+def _list(checkpoints: Checkpoints) -> list[Path]:
+    try:
+        return checkpoints.list()
+    except OSError as error:
+        problem = f"the checkpoints cannot be read ({error.strerror or error})"
+        raise InputError(checkpoints.place, problem, "nothing was changed: mend that and resume again") from error
+
+
+def _set_aside(folder: Path, damage: InputError) -> str:
+    """Rename a damaged folder, so that nothing is deleted and its name is free again; give what is to be said of it."""
     aside = folder.with_name(f"{folder.name}.damaged")
     number = 1
-    while aside.exists():
+    while os.path.lexists(aside):
         number += 1
         aside = folder.with_name(f"{folder.name}.damaged-{number}")
-    folder.rename(aside)
-    return aside
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        problem = f"it is damaged and cannot be set aside ({error.strerror or error}): {damage}"
+        raise InputError(folder, problem, "move it away and resume again") from error
+    return f"{folder.name} is damaged and was set aside as {aside.name}: {damage}"

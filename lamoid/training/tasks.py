@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from lamoid.assembly.group import ModelGroup
-from lamoid.assembly.likelihood import token_nats
-from lamoid.assembly.model import LanguageModel, Reading
-from lamoid.training.objectives import OBJECTIVES, Example, Objective, Term, Terms, balance, count_targets
+from lamoid.assembly.model import LanguageModel
+from lamoid.training.objectives import OBJECTIVES, Example, Objective, Term, Terms
+from lamoid.training.supervised import SUPERVISED
 
 Mode = Literal["mixed", "in_turn"]
 
@@ -127,27 +127,4 @@ class TaskObjective:
         )
 
 
-def classes(model: LanguageModel, example: Example) -> Terms:
-    """Score each text's class: nats of (B,) class numbers under the default head's logits."""
-    reading, _, nats = read_classes(model, example)
-    return {"classes": Term(nats.sum(), len(nats)), **balance(reading, count_classes(example)["balance"])}
-
-
-def read_classes(model: LanguageModel, example: Example) -> tuple[Reading, Tensor, Tensor]:
-    """Give what the trunk read, the logits (B, count), and the nats (B,) of the targets."""
-    batch = example.batch.to(model.device)
-    reading = model.read(batch)
-    logits = model.answer(reading.hidden, batch)
-    return reading, logits, token_nats(logits, _as_they_are, example.targets.to(model.device))
-
-
-def count_classes(example: Example) -> dict[str, int]:
-    """Count the texts, and the tokens that are read."""
-    return {"classes": len(example.targets), "balance": count_targets(example)["balance"]}
-
-
-def _as_they_are(logits: Tensor) -> Tensor:
-    return logits
-
-
-TASK_OBJECTIVES = {"classes": Objective(classes, count_classes), "causal": OBJECTIVES["causal"]}
+TASK_OBJECTIVES = {"classes": SUPERVISED["classes"], "causal": OBJECTIVES["causal"]}

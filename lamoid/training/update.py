@@ -1,49 +1,61 @@
-"""One change of the parameters: clip the gradients, set the learning rate, step; no step for a gradient not finite."""
+"""One change of the parameters: judge the step, clip the gradients, set the learning rate, step."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
-from lamoid.errors import InputError
+from lamoid.training.guard import Guard, GuardSpec, TrainingDiverged
 from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.state import TrainingState
 
 
-class TrainingDiverged(InputError):  # noqa: N818
-    """Says that the loss or its gradient is no longer a finite number; the parameters are still those of before."""
-
-    def __init__(self, step: int, rate: float, what: str) -> None:
-        cure = "Lower the learning rate, lengthen the warm-up or clip harder, or go on from an earlier checkpoint"
-        super().__init__(f"training step {step}", f"the {what}, at learning rate {rate:g}", cure)
-        self.arguments = (step, rate, what)
-
-    def __reduce__(self) -> tuple:
-        return type(self), self.arguments
-
-
 @dataclass(frozen=True)
 class Update:
-    """Clips the gradients' joint norm to ``clip`` (0: not at all) and steps at the learning rate of ``schedule``."""
+    """Clips the gradients' joint norm to ``clip`` (0: not at all) and steps at the learning rate of ``schedule``.
+
+    A step that ``guard`` does not allow changes no parameter, and drops the gradient. A loss that is a tensor, as on a
+    CUDA device, is read only if the guard may have more to say than to end the run: nothing waits for the device, and
+    a run that lost its numbers ends when its losses are next read, which a checkpoint does.
+    """
 
     schedule: ScheduleSpec
     clip: float = 1.0
+    guard: Guard = field(default_factory=lambda: Guard(GuardSpec()))
 
-    def __call__(self, state: TrainingState) -> None:
-        """Change the parameters once."""
-        state.share = self.schedule.share(state.step, state.steps)
+    def __call__(self, state: TrainingState, loss: float | Tensor | None) -> None:
+        """Change the parameters once, after a batch of this ``loss``; ``None`` for one without a target."""
+        state.share = self.schedule.share(state.step, state.steps) * self.schedule.level(state.validations)
         parameters = list(state.optimizer.parameters)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        state.gradient_norm = norm.item()
-        check_finite(state, "norm of the gradient", state.gradient_norm)
+        if isinstance(loss, Tensor) and not self.guard.spec.has_memory and state.scale is None:
+            state.gradient_norm = norm
+            state.judge = partial(self._judge, state)
+        elif not self._allows(state, None if loss is None else float(loss), norm.item()):
+            drop_gradients(state)
+            return
         if self.clip:
             nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
         state.optimizer.set_share(state.share)
         state.optimizer.step()
 
+    def _allows(self, state: TrainingState, loss: float | None, norm: float) -> bool:
+        """Say whether the step may be made; a gradient that overflowed float16 alone is no concern of the guard."""
+        state.gradient_norm = norm
+        if state.scale is not None and loss is not None and math.isfinite(loss) and not state.scale.takes(norm):
+            return False
+        return self.guard.allows(state, loss, norm)
 
-def check_finite(state: TrainingState, what: str, value: float) -> None:
-    """Raise ``TrainingDiverged`` for a value that is infinite or no number."""
-    if not math.isfinite(value):
-        rate = state.optimizer.learning_rates[0] * (state.share or 1.0)
-        raise TrainingDiverged(state.step + 1, rate, f"{what} is {value}")
+    def _judge(self, state: TrainingState, step: int, loss: float, norm: float) -> None:
+        """Raise ``TrainingDiverged`` for a step that was made with numbers that are none."""
+        for name, value in (("loss", loss), ("norm of the gradient", norm)):
+            if not math.isfinite(value):
+                rate = state.optimizer.learning_rates[0] * (state.share or 1.0)
+                raise TrainingDiverged(step, rate, f"{name} is {value}")
+
+
+def drop_gradients(state: TrainingState) -> None:
+    """Forget the gradients of a step that is not made."""
+    for parameter in state.optimizer.parameters:
+        parameter.grad = None

@@ -1,6 +1,6 @@
 """The thing a person calls: a model with its tokenizer, loaded, asked, measured and saved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,8 +20,10 @@ from lamoid.inference.request import Piece, Request, Settings
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.verbs.asking import Text, answers
 from lamoid.verbs.placement import find_device, find_dtype
+from lamoid.weights.adapter import open_adapter, put_adapters
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import load_model, open_folder, save_model
+from lamoid.weights.names import Naming
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt"),
@@ -72,6 +74,13 @@ class Llama:
         if self._tokenizer is None:
             raise InputError(self.name, "holds no tokenizer, which text needs", NO_TOKENIZER)
         return self._tokenizer
+
+    def use(self, adapters: Mapping[str, float]) -> None:
+        """Let these adapters change the model's answers from now on, each times its weight; ``{}`` is the base alone.
+
+        Raises ``InputError`` for an adapter that the model has not.
+        """
+        self.model.choice.use(adapters)
 
     @property
     def ends(self) -> frozenset[int]:
@@ -237,15 +246,19 @@ def load(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     ignore_fields: Sequence[str] = (),
+    adapters: Sequence[Path | str] | Mapping[str, Path | str] = (),
 ) -> Llama:
     """Load a model folder in the layout of Hugging Face; ``dtype`` None keeps the stored one.
 
     A folder without a tokenizer loads too: ``.model`` works, and what needs text says what is missing. Fields of
-    config.json that lamoid does not know are refused but for ``ignore_fields``. Raises ``InputError`` naming file and
-    field or tensor for whatever does not fit.
+    config.json that lamoid does not know are refused but for ``ignore_fields``. ``adapters`` are folders in peft's
+    layout, called as the folders are or by the keys of a mapping; the first one is active (``Llama.use``). Raises
+    ``InputError`` naming file and field or tensor for whatever does not fit.
     """
     place, kind = find_device(device), find_dtype(dtype)
     opened = open_folder(Path(folder), ignore_fields=ignore_fields)
+    named = adapters.items() if isinstance(adapters, Mapping) else [(None, path) for path in adapters]
+    beside = [open_adapter(path, name) for name, path in named]
     tokenizer = None
     if any(is_there(opened.path, name) for name in TOKENIZER_FILES):
         tokenizer = Tokenizer.read(opened.path)
@@ -255,6 +268,8 @@ def load(
     ends = list(opened.ends) if len(opened.ends) > 1 else opened.end
     generation = {**opened.generation, "bos_token_id": opened.start, "eos_token_id": ends}
     model = load_model(opened, device=place, dtype=kind)
+    if beside:
+        model = put_adapters(model, Naming(opened.family, opened.architecture), beside)
     return Llama(model, tokenizer, generation=generation, name=str(folder), family=opened.family)
 
 

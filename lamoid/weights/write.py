@@ -19,12 +19,15 @@ Info = tuple[str, torch.dtype, tuple[int, ...]]
 class TensorWriter:
     """Writes tensors into a draft in the order of ``infos``: one file, or shards of ``shard_bytes`` and an index.
 
-    The bytes do not depend on how the numbers are cut into chunks. A tensor larger than ``shard_bytes`` gets a shard
+    A single file is called ``single``. The bytes do not depend on how the numbers are cut into chunks. A tensor larger than ``shard_bytes`` gets a shard
     of its own.
     """
 
-    def __init__(self, draft: Draft, infos: Sequence[Info], *, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(
+        self, draft: Draft, infos: Sequence[Info], *, shard_bytes: int = SHARD_BYTES, single: str = SINGLE
+    ) -> None:
         _check(infos)
+        self._single = single
         self._draft = draft
         self._shards = _cut(infos, shard_bytes)
         self._next_shard = 0
@@ -78,7 +81,7 @@ class TensorWriter:
 
     def _shard_name(self, index: int) -> str:
         if len(self._shards) == 1:
-            return SINGLE
+            return self._single
         return f"model-{index + 1:05}-of-{len(self._shards):05}.safetensors"
 
 

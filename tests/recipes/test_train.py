@@ -23,7 +23,8 @@ from lamoid.recipes.progress import Progress
 from lamoid.recipes.train import train
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.text.training import train_tokenizer
-from lamoid.training.update import TrainingDiverged
+from lamoid.training.guard import TrainingDiverged
+from lamoid.training.meter import MEASURED
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import load_model, open_folder
 
@@ -49,7 +50,7 @@ def recipe(tmp_path: Path) -> dict[str, Any]:
 def figures(out: Path) -> list[dict[str, float]]:
     """Read the logged lines, without what a clock measured."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("tokens_per_second", "share_of_peak")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ from lamoid.recipes.progress import Progress
 from lamoid.recipes.read_recipe import read_recipe
 from lamoid.recipes.train import train
 from lamoid.recipes.training_moves import plan_moves
+from lamoid.training.meter import MEASURED
 from lamoid.weights.folder import load_model, open_folder
 
 TEXT = "the quick brown fox jumps over the lazy dog.\n" * 60
@@ -64,7 +65,7 @@ def recipe(tmp_path: Path) -> dict:
 def lines(out: Path) -> list[dict[str, Any]]:
     """Read the logged lines, without what a clock measured."""
     found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("tokens_per_second", "share_of_peak")} for line in found]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in found]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from lamoid.training.checkpoint import Checkpoints
 from lamoid.training.loop import train_loop
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.peak import measure_peak
 from lamoid.training.resume import resume
 from lamoid.training.schedule import ScheduleSpec
@@ -29,7 +30,7 @@ def make_state(spec: OptimizerSpec, dtype: Dtype, steps: int) -> TrainingState:
     model = LanguageModel(Shape(family="llama", width=32, layers=2, heads=2, context=16).spec(13))
     initialise(model, 3)
     model.to("cuda")
-    return TrainingState(model, spec.build(model), steps, dtype)
+    return TrainingState(model, spec.build(trained_parameters(model)), steps, dtype)
 
 
 def make_batch() -> list[TrainingBatch]:

@@ -16,13 +16,15 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.surgery_moves import to_experts
 from lamoid.data.loader import TrainingBatch
 from lamoid.errors import InputError
+from lamoid.training.guard import TrainingDiverged
 from lamoid.training.hooks import measure_loss
 from lamoid.training.loop import compute_gradients, grouped, train_loop
 from lamoid.training.objectives import OBJECTIVES, Example, Objective, Term, Terms
 from lamoid.training.optimizers import AdamWSpec
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.state import Dtype, TrainingState
-from lamoid.training.update import TrainingDiverged, Update
+from lamoid.training.update import Update
 
 CAUSAL = OBJECTIVES["causal"]
 
@@ -30,7 +32,7 @@ CAUSAL = OBJECTIVES["causal"]
 def make_state(*, steps: int = 10, rate: float = 0.01, dtype: Dtype = "float32") -> TrainingState:
     model = LanguageModel(Shape(family="llama", width=32, layers=2, heads=2, context=16).spec(13))
     initialise(model, 3, deviation=0.2)
-    return TrainingState(model, AdamWSpec(learning_rate=rate).build(model), steps, dtype)
+    return TrainingState(model, AdamWSpec(learning_rate=rate).build(trained_parameters(model)), steps, dtype)
 
 
 def make_examples(rows: int, part: int) -> list[TrainingBatch]:
@@ -159,7 +161,7 @@ def test_clipping_bounds_the_step_by_the_joint_norm() -> None:
     for one, clip in ((state, 1e-3), (loose, 0.0)):
         compute_gradients(one, make_examples(8, 8), CAUSAL)
         one.optimizer.step = lambda: None  # type: ignore[method-assign]
-        Update(ScheduleSpec(), clip)(one)
+        Update(ScheduleSpec(), clip)(one, 1.0)
     norms = [torch.cat([p.grad.flatten() for p in one.model.parameters()]).norm() for one in (state, loose)]  # type: ignore[union-attr]
     assert norms[0] == pytest.approx(1e-3, rel=1e-3)
     assert norms[1] == pytest.approx(state.gradient_norm) == pytest.approx(loose.gradient_norm)

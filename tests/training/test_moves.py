@@ -28,7 +28,9 @@ from lamoid.training.checkpoint import Checkpoints
 from lamoid.training.loop import train_loop
 from lamoid.training.moves import Move, Raising, apply_moves, raise_gates
 from lamoid.training.objectives import OBJECTIVES
-from lamoid.training.optimizers import AdamWSpec, MuonSpec, Optimizer, OptimizerSpec
+from lamoid.training.optimizer import Optimizer
+from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.resume import resume
 from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.state import TrainingState
@@ -88,7 +90,7 @@ def states(optimizer: Optimizer) -> dict[str, tuple[torch.Tensor, torch.Tensor]]
 def test_what_is_kept_keeps_its_very_state_and_the_rest_starts_by_the_rules(name: str, spec: OptimizerSpec) -> None:
     blocks, sharing, make = MOVES[name]
     model = make_model(blocks, sharing)
-    optimizer = spec.build(model)
+    optimizer = spec.build(trained_parameters(model))
     take_steps(model, optimizer, range(3))
     before = states(optimizer)
     change = make(model)
@@ -107,7 +109,7 @@ def test_what_is_kept_keeps_its_very_state_and_the_rest_starts_by_the_rules(name
             assert torch.equal(numbers, was)
     paths = {place.partition("/")[2] for place in after}
     assert paths == {*names} | {*change.copied}, "drawn ones start afresh, removed ones are gone"
-    fresh = spec.build(model)
+    fresh = spec.build(trained_parameters(model))
     assert [_rules(part) for part in optimizer.parts] == [_rules(part) for part in fresh.parts]
     assert optimizer.learning_rates == fresh.learning_rates
     assert sorted(map(id, optimizer.parameters)) == sorted(map(id, model.parameters()))
@@ -124,7 +126,7 @@ def _rules(part: torch.optim.Optimizer) -> list[tuple[list[str], float]]:
 def test_what_a_move_does_not_touch_is_trained_as_if_there_had_been_none(spec: OptimizerSpec) -> None:
     """With the same gradients, the kept parameters' next numbers are those of a model without the move."""
     models = [make_model(), make_model()]
-    optimizers = [spec.build(model) for model in models]
+    optimizers = [spec.build(trained_parameters(model)) for model in models]
     for model, optimizer in zip(models, optimizers, strict=True):
         take_steps(model, optimizer, range(3))
     change = replace(models[0], "blocks.1.mixer", LSTMSpec(hidden=8))
@@ -143,7 +145,7 @@ def test_what_a_move_does_not_touch_is_trained_as_if_there_had_been_none(spec: O
 @pytest.mark.parametrize("spec", OPTIMIZERS, ids=["adamw", "muon"])
 def test_untied_ones_with_equal_gradients_stay_equal(spec: OptimizerSpec) -> None:
     model = make_model(sharing=SHARED)
-    optimizer = spec.build(model)
+    optimizer = spec.build(trained_parameters(model))
     take_steps(model, optimizer, range(3))
     optimizer.apply(untie(model, "sharing.0"), model)
     pairs = list(zip(*(block.feedforward.parameters() for block in model.blocks), strict=True))  # type: ignore[union-attr]
@@ -173,7 +175,7 @@ def run(place: Path, name: str, spec: OptimizerSpec, *, until: int = 8, going_on
     """Train 8 steps with the move after the fourth and a checkpoint after every second; ``until`` breaks it off."""
     blocks, sharing, make = MOVES[name]
     model = make_model(blocks, sharing)
-    state, numbers = TrainingState(model, spec.build(model), steps=8), Numbers()
+    state, numbers = TrainingState(model, spec.build(trained_parameters(model)), steps=8), Numbers()
     checkpoints = Checkpoints(place, 2, {}, lambda: numbers.position)
     if going_on:
         numbers.position = resume(state, checkpoints, print) or 0
@@ -212,7 +214,7 @@ def test_a_run_broken_off_before_at_and_after_a_move_goes_on_bit_for_bit(
 def test_a_checkpoint_of_the_moves_step_holds_the_changed_model(tmp_path: Path) -> None:
     run(tmp_path, "insert", AdamWSpec(), until=5)
     model = make_model()
-    state = TrainingState(model, AdamWSpec().build(model), steps=8)
+    state = TrainingState(model, AdamWSpec().build(trained_parameters(model)), steps=8)
     resume(state, Checkpoints(tmp_path, 2, {}, lambda: 0), print)
     assert (state.step, len(state.model.spec.blocks)) == (4, 3)
     assert state.model is model
@@ -221,7 +223,7 @@ def test_a_checkpoint_of_the_moves_step_holds_the_changed_model(tmp_path: Path) 
 
 def test_a_gate_rises_evenly_to_the_others() -> None:
     model = make_model((MIXTURE,))
-    state = TrainingState(model, AdamWSpec(learning_rate=1e-9).build(model), steps=8)
+    state = TrainingState(model, AdamWSpec(learning_rate=1e-9).build(trained_parameters(model)), steps=8)
     moves = apply_moves(
         [Move(2, "add_expert", "", lambda model: add_expert(model, "blocks.0.feedforward", below=8.0))],
         lambda _: 0.0,
@@ -241,7 +243,7 @@ def test_a_gate_rises_evenly_to_the_others() -> None:
 
 def test_gates_that_rise_side_by_side_do_not_hold_each_other_down() -> None:
     model = make_model((MIXTURE,))
-    state = TrainingState(model, AdamWSpec().build(model), steps=9)
+    state = TrainingState(model, AdamWSpec().build(trained_parameters(model)), steps=9)
     name = "blocks.0.feedforward.router.bias"
     raise_all = raise_gates([Raising(name, 2, 8.0, 1, 4, 1, 5), Raising(name, 3, 8.0, 3, 4, 3, 7)])
     found = []
@@ -256,7 +258,7 @@ def test_gates_that_rise_side_by_side_do_not_hold_each_other_down() -> None:
 
 def test_a_move_reports_names_and_losses() -> None:
     model = make_model()
-    state = TrainingState(model, AdamWSpec().build(model), steps=3)
+    state = TrainingState(model, AdamWSpec().build(trained_parameters(model)), steps=3)
     losses, written = itertools.count(), []
     move = Move(2, "replace", "norm", lambda model: replace(model, "norm", LayerNormSpec()))
     hooks = [(1, apply_moves([move], lambda _: float(next(losses)), [written.append]))]

@@ -18,10 +18,11 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.data.loader import TrainingBatch
 from lamoid.errors import InputError
 from lamoid.training.checkpoint import Checkpoints
-from lamoid.training.hooks import JsonLines
+from lamoid.training.json_lines import JsonLines
 from lamoid.training.loop import train_loop
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.resume import differing_keys, resume
 from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.state import TrainingState
@@ -48,7 +49,7 @@ class Numbers:
 def make_state(spec: OptimizerSpec) -> TrainingState:
     model = LanguageModel(Shape(family="llama", width=16, layers=2, heads=2, context=16).spec(13))
     initialise(model, 3)
-    return TrainingState(model, spec.build(model), steps=12)
+    return TrainingState(model, spec.build(trained_parameters(model)), steps=12)
 
 
 def make_checkpoints(place: Path, numbers: Numbers, identity: dict | None = None) -> Checkpoints:
@@ -212,7 +213,7 @@ def test_another_recipe_is_refused_by_the_names_of_its_keys(tmp_path: Path) -> N
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     run(tmp_path, AdamWSpec(), until=4)
     model = LanguageModel(Shape(family="llama", width=8, layers=2, heads=2, context=16).spec(13))
-    state = TrainingState(model, AdamWSpec().build(model), 12)
+    state = TrainingState(model, AdamWSpec().build(trained_parameters(model)), 12)
     with pytest.raises(InputError, match="does not hold this model's state"):
         resume(state, make_checkpoints(tmp_path, Numbers()), print)
 

@@ -25,6 +25,7 @@ from lamoid.training.checkpoint import Checkpoints
 from lamoid.training.loop import compute_gradients, train_loop
 from lamoid.training.moves import apply_moves
 from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.resume import resume
 from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.soft_tie import SoftTie, SoftTieSpec
@@ -70,7 +71,8 @@ def make_objective(weights: tuple[float, float] = (1.0, 0.25), penalties: tuple[
 
 
 def make_state(group: ModelGroup, *, steps: int = 6, optimizer: OptimizerSpec | None = None) -> TrainingState:
-    return TrainingState(cast(Any, group), (optimizer or AdamWSpec(learning_rate=0.01)).build(group), steps)
+    spec = optimizer or AdamWSpec(learning_rate=0.01)
+    return TrainingState(cast(Any, group), spec.build(trained_parameters(group)), steps)
 
 
 def gradients(group: ModelGroup, parts: list[TaskBatch], objective: TaskObjective) -> tuple[float, dict]:
@@ -194,7 +196,7 @@ def test_the_optimisers_state_lasts_over_tie_and_untie(optimizer: OptimizerSpec)
 
 def test_muon_takes_the_matrices_of_every_models_blocks() -> None:
     group = make_group()
-    muon = MuonSpec().build(group).parts[0]
+    muon = MuonSpec().build(trained_parameters(group)).parts[0]
     names = {id(parameter): name for name, parameter in group.named_parameters()}
     taken = {names[id(parameter)] for entry in muon.param_groups for parameter in entry["params"]}
     assert taken == {name for name, parameter in group.named_parameters() if ".blocks." in name and parameter.ndim == 2}

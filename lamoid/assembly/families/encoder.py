@@ -6,7 +6,7 @@ from typing import Any
 from lamoid.assembly.attention import AttentionSpec
 from lamoid.assembly.block import BlockSpec, PostSpec
 from lamoid.assembly.bounds import MOST_LAYERS
-from lamoid.assembly.embedding import EmbeddingSpec, NoTypesSpec, TypesSpec
+from lamoid.assembly.embedding import EmbeddingSpec, FactoredTableSpec, NoTypesSpec, TypesSpec, WholeTableSpec
 from lamoid.assembly.families.family import Architecture, Rename
 from lamoid.assembly.families.fields import ACTIVATIONS, FOREIGN_ACTIVATIONS, Fields
 from lamoid.assembly.families.sizes import Sizes
@@ -19,13 +19,15 @@ from lamoid.assembly.sight import BidirectionalSpec
 from lamoid.assembly.spec import ModelSpec
 
 EPSILON = 1e-12
+ROWS = 128
 
 
 @dataclass(frozen=True)
 class Words:
     """What a family calls the sizes of its trunk; without a word for ``epsilon`` or ``types`` it has no choice.
 
-    Words ``beside`` them say nothing of what is computed.
+    With a word for ``rows``, the token table's rows may have a width of their own. Words ``beside`` them say nothing of
+    what is computed.
     """
 
     width: str = "hidden_size"
@@ -35,6 +37,7 @@ class Words:
     activation: str = "hidden_act"
     epsilon: str | None = "layer_norm_eps"
     types: str | None = "type_vocab_size"
+    rows: str | None = None
     beside: tuple[str, ...] = (
         "attention_probs_dropout_prob",
         "directionality",
@@ -73,12 +76,18 @@ class Words:
             width=width,
             vocab=fields.whole("vocab_size"),
             context=rows - offset,
-            embedding=EmbeddingSpec(LearnedPositionSpec(offset), types=types, norm=norm),
+            embedding=EmbeddingSpec(LearnedPositionSpec(offset), self.read_table(fields), types, norm),
             blocks=(BlockSpec(mixer, feedforward, norm, norm, PostSpec()),)
             * fields.whole(self.layers, high=MOST_LAYERS),
             norm=NoNormSpec(),
             heads=architecture.heads(fields),
         )
+
+    def read_table(self, fields: Fields) -> WholeTableSpec | FactoredTableSpec:
+        """Read how wide the rows of the token table are."""
+        width = fields.whole(self.width)
+        rows = width if self.rows is None else fields.whole(self.rows, ROWS)
+        return WholeTableSpec() if rows == width else FactoredTableSpec(rows)
 
     def read_activation(self, fields: Fields) -> Activation:
         """Read the feed-forward's activation."""
@@ -104,6 +113,8 @@ class Words:
             "vocab_size": spec.vocab,
             "max_position_embeddings": embedding.position_rows(spec.context),
         }
+        if self.rows is not None:
+            words[self.rows] = embedding.row_width(spec.width)
         if self.epsilon is not None:
             words[self.epsilon] = block.norm_mixer.epsilon
         if self.types is not None and isinstance(embedding.types, TypesSpec):
@@ -113,7 +124,8 @@ class Words:
     def sizes(self, sizes: Sizes, vocab: int) -> dict[str, Any]:
         """Write a few numbers as a configuration."""
         sizes.refuse_rotary()
-        return {
+        rows = {} if self.rows is None else {self.rows: sizes.width}
+        return rows | {
             "vocab_size": vocab,
             self.width: sizes.width,
             self.layers: sizes.layers,
@@ -124,10 +136,10 @@ class Words:
         }
 
 
-def masked_token(fields: Fields, activation: Activation, epsilon: float) -> Heads:
-    """Read the head that says what a masked token was."""
+def masked_token(fields: Fields, activation: Activation, epsilon: float, width: int = 0) -> Heads:
+    """Read the head that says what a masked token was, from vectors of ``width``, 0 for the trunk's."""
     linear = TiedSpec(bias=True) if fields.flag("tie_word_embeddings", True) else BIASED
-    transform = TransformSpec(activation=activation, norm=LayerNormSpec(epsilon))
+    transform = TransformSpec(width, activation, norm=LayerNormSpec(epsilon))
     return {"masked_token": NextTokenSpec(linear, transform)}
 
 

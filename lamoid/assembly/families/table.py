@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from lamoid.assembly.families.bert import BERT
 from lamoid.assembly.families.distilbert import DISTILBERT
+from lamoid.assembly.families.electra import ELECTRA
 from lamoid.assembly.families.family import Architecture, Family
 from lamoid.assembly.families.gemma2 import GEMMA2
 from lamoid.assembly.families.gemma3 import GEMMA3
@@ -58,6 +59,7 @@ _ROWS = (
     BERT,
     DISTILBERT,
     ROBERTA,
+    ELECTRA,
     T5,
 )
 FAMILIES: dict[str, Family] = {family.model_type: family for family in _ROWS}
