@@ -1,4 +1,4 @@
-# make demo | make test | make check | make clean.  Each one makes its environment first, in VENV.
+# make demo | make test | make soak | make check | make clean.  Each one makes its environment first, in VENV.
 #
 #   make demo TORCH_OPTIONS="--index-url URL"     another build of torch (CPU, CUDA): see README.md
 #   make test PYTHON=python3.13                   another interpreter (3.11 or later)
@@ -11,6 +11,7 @@ TORCH_OPTIONS ?=
 PIP_OPTIONS   ?=
 WORKERS       ?= 2
 TESTS         ?= tests
+KILLS         ?= 200
 
 PY    := $(VENV)/bin/python
 PIP   := $(PY) -m pip --disable-pip-version-check --quiet
@@ -18,11 +19,12 @@ PINS  := pyproject.toml constraints.txt
 FRESH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check environment clean
+.PHONY: help demo test soak check environment clean
 
 help:
 	@echo "make demo    train, fuse and compare small language models (about 3 minutes on two cores); DEMO=\"--steps 200\" adds options"
 	@echo "make test    run the tests (about 5 minutes on two cores)"
+	@echo "make soak    kill a training KILLS=200 times and compare it with one never killed (about 10 minutes)"
 	@echo "make check   format, lint, check the types and the floors"
 	@echo "make clean   remove the environment and what was built"
 
@@ -32,6 +34,10 @@ demo: $(VENV)/demo.ready
 
 test: $(VENV)/dev.ready
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(TESTS)
+
+# The moments of the kills follow from SEED: another one is another test.
+soak: $(VENV)/dev.ready
+	@LAMOID_KILLS=$(KILLS) LAMOID_SEED=$(or $(SEED),$$(date +%s)) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -s tests/training/test_kills.py
 
 # CI only looks; a person's files are put in order.
 check: $(VENV)/dev.ready

@@ -1,6 +1,7 @@
 """Attention with grouped key-value heads (Vaswani et al., 2017; Ainslie et al., 2023), over a text or over a memory."""
 
 import math
+from functools import partial
 
 import msgspec
 import torch
@@ -11,6 +12,7 @@ from lamoid.assembly.bounds import MOST_WIDTH, positive, whole
 from lamoid.assembly.layout import Layout, Sight
 from lamoid.assembly.linear import DenseSpec, LinearSpec
 from lamoid.assembly.norm import NormSpec
+from lamoid.assembly.packed import attend_within
 from lamoid.assembly.position import NoPositionSpec, RotarySpec, rotate, rotated_width
 from lamoid.assembly.scope import Scope
 from lamoid.assembly.sight import (
@@ -265,7 +267,7 @@ class Attention(Projections):
             return Sight(relative_bias(spec.position, self.position, layout, spec.sees, spec.reach), causal=False)
         if isinstance(spec.position, AlibiSpec):
             return Sight(alibi_bias(spec.heads, layout, dtype, spec.sees, spec.reach), causal=False)
-        return layout.sight(spec.sees, spec.reach)
+        return layout.sight(spec.sees, spec.reach) if self.limit else layout.sight_apart(spec.sees, spec.reach)
 
 
 class CrossAttention(Projections):
@@ -281,7 +283,7 @@ class CrossAttention(Projections):
             keys, values = self.keys_values(_present(layout.memory))
             if layout.cache is not None:
                 keys, values = layout.cache.key_values(self).extend(keys, values)
-            mask, causal = layout.sight(self.spec.sees, EverywhereSpec())
+            mask, causal, _ = layout.sight(self.spec.sees, EverywhereSpec())
         else:
             keys, values, mask = self._source(layout)
             causal = False
@@ -316,8 +318,15 @@ def attend(
     """
     rows, heads, tokens, width = queries.shape
     groups, mask = keys.shape[1], sight.mask
+    if sight.packed is not None:
+        within = partial(_attend_within, causal=sight.causal, factor=factor)
+        return attend_within(queries, keys, values, sight.packed, within, causal=sight.causal)
     if limit is not None:
         return _attend_capped(queries, keys, values, sight, factor or 1 / math.sqrt(width), limit)
+    if torch.compiler.is_compiling() and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
+        # torch's kernel for it is slower on a CPU than products over all queries of a key head at once, the steps
+        # between them fused by the compiler; uncompiled, these steps cost what the products save.
+        return _attend_grouped(queries, keys, values, sight, factor or 1 / math.sqrt(width))
     if tokens == 1 and (mask is None or mask.shape[1] == 1):
         # The queries of one key head stand where times would: nothing is repeated, and no kernel is made anew for
         # every length, as oneDNN does for plain products.
@@ -333,6 +342,33 @@ def attend(
         scale=factor,
         enable_gqa=heads != groups,
     )
+
+
+def _attend_within(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, causal: bool, factor: float | None
+) -> Tensor:
+    return attend(queries, keys, values, Sight(mask, causal), factor=factor)
+
+
+def _attend_grouped(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, factor: float) -> Tensor:
+    """Attend in two batched products; the softmax between them is in float32."""
+    rows, heads, tokens, width = queries.shape
+    groups, places = keys.shape[1], keys.shape[2]
+    grouped = queries.reshape(rows * groups, -1, width)
+    products = torch.bmm(grouped, keys.reshape(rows * groups, places, width).transpose(1, 2))
+    scores = products.view(rows, groups, heads // groups, tokens, places).float() * factor
+    mask = sight.mask
+    if mask is None and sight.causal:
+        # Compared where they are needed: as a tensor of its own the triangle would be stored and read.
+        at = torch.arange(max(tokens, places), device=queries.device)
+        scores = torch.where(at[:tokens, None] >= at[None, :places], scores, -math.inf)
+    elif mask is not None:
+        seen = mask.view(mask.shape[0], 1, 1, tokens, places) if mask.shape[1] == 1 else mask.unflatten(1, (groups, -1))
+        # Finite for a row that sees nothing: its softmax would be NaN.
+        least = torch.finfo(torch.float32).min
+        scores = torch.where(seen, scores, least) if mask.dtype == torch.bool else (scores + seen).clamp(min=least)
+    shares = scores.softmax(-1).to(values.dtype).view(rows * groups, -1, places)
+    return torch.bmm(shares, values.reshape(rows * groups, places, width)).view(rows, heads, tokens, width)
 
 
 def _attend_capped(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, factor: float, limit: float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.cache import Cache
+from lamoid.assembly.packed import Packed, pack_documents
 from lamoid.assembly.position import RotarySpec, rotation
 from lamoid.assembly.sight import (
     BidirectionalSpec,
@@ -24,11 +25,13 @@ from lamoid.errors import InputError
 class Sight(NamedTuple):
     """A boolean (B or 1, 1, T, S) mask, true where a query sees a key.
 
-    ``None`` means plain causal order when ``causal`` is true, and everything when it is false.
+    ``None`` means plain causal order when ``causal`` is true, and everything when it is false: within the documents of
+    ``packed`` where that is given, or else within the row.
     """
 
     mask: Tensor | None
     causal: bool
+    packed: Packed | None = None
 
 
 class Balance(NamedTuple):
@@ -89,6 +92,19 @@ class Layout:
         if key not in self.found:
             self.found[key] = self._sight(sees, reach)
         return self.found[key]
+
+    def sight_apart(self, sees: SeesSpec, reach: ReachSpec) -> Sight:
+        """Give who sees whom, document by document where that is possible: then without a mask of T x T.
+
+        The compiler would compile anew for every batch, so it is given the mask.
+        """
+        is_near = isinstance(reach, EverywhereSpec) or reach.tokens >= self.keys
+        is_known = self.segments is not None and self.cache is None and is_near and not isinstance(sees, PrefixSpec)
+        if not is_known or self.segments is None or torch.compiler.is_compiling():
+            return self.sight(sees, reach)
+        if "packed" not in self.found:
+            self.found["packed"] = pack_documents(self.segments, self.positions)
+        return Sight(None, isinstance(sees, CausalSpec), self.found["packed"])
 
     def distances(self) -> Tensor:
         """Give key place - query place, (B or 1, T, S): as positions, wherever a query may see a key."""
@@ -182,7 +198,8 @@ def plan_layout(batch: Batch, cache: Cache | None) -> Layout:
     starts = torch.where(opens, places, 0).cummax(1).values
     # By their runs: a number that comes again further on is another document, for positions and for all mixers.
     runs = torch.where(segments != 0, opens.cumsum(1), 0)
-    lengths = (runs[:, :, None] == runs[:, None, :]).sum(-1)
+    counts = torch.zeros(len(runs), tokens + 1, dtype=runs.dtype, device=device)
+    lengths = counts.scatter_add_(1, runs, torch.ones_like(runs)).gather(1, runs)
     return Layout(batch, places - starts, places, lengths, segments=runs)
 
 

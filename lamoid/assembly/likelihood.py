@@ -1,12 +1,24 @@
 """The only place that turns logits into a token loss: nats a token, in pieces, so that never all logits exist."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
+
+
+class CompiledHead:
+    """A head with which ``token_nats`` computes by torch.compile: logits and loss in one piece, nothing between."""
+
+    def __init__(self, head: Callable[[Tensor], Tensor]) -> None:
+        self.head = head
+        self.nats: Callable[[Tensor, Tensor], Tensor] = torch.compile(partial(_nats, head))
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden)
 
 
 def token_nats(
@@ -21,6 +33,7 @@ def token_nats(
     flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     if not len(wanted):
         return torch.zeros(targets.shape, device=hidden.device)
+    nats_of = head.nats if isinstance(head, CompiledHead) else partial(_nats, head)
     vocab = head(flat[:0]).shape[-1]
     rows = max(1, chunk_elements // vocab)
     if not torch.is_grad_enabled():
@@ -28,18 +41,18 @@ def token_nats(
         nats = torch.empty(len(wanted), device=flat.device)
         for begin in range(0, len(wanted), rows):
             piece = slice(begin, begin + rows)
-            nats[piece] = _nats(flat[piece], head, wanted[piece])
+            nats[piece] = nats_of(flat[piece], wanted[piece])
         return nats.view(targets.shape)
     pieces = []
     for begin in range(0, len(wanted), rows):
         part, goal = flat[begin : begin + rows], wanted[begin : begin + rows]
         if len(wanted) > rows:
-            piece = checkpoint(_nats, part, head, goal, use_reentrant=False, preserve_rng_state=False)
+            piece = checkpoint(nats_of, part, goal, use_reentrant=False, preserve_rng_state=False)
         else:
-            piece = _nats(part, head, goal)
+            piece = nats_of(part, goal)
         pieces.append(piece)
     return torch.cat(pieces).view(targets.shape)
 
 
-def _nats(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+def _nats(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(head(hidden).float(), targets, ignore_index=IGNORED, reduction="none")

@@ -28,7 +28,8 @@ class Chat:
 def read_chats(paths: Sequence[str | Path]) -> list[Chat]:
     """Read rows that have ``messages``, ``prompt`` and ``completion``, or ``instruction``, ``input`` and ``output``.
 
-    ``system`` beside a prompt is the first message; ``tools`` beside messages are handed to the template. Raise
+    ``system`` beside a prompt is the first message; ``tools`` and ``chat_template_kwargs`` beside messages are handed
+    to the template. Raise
     ``InputError`` naming file and line for a row of no such form, an empty answer, and a chat without an answer.
     """
     return [_chat(record) for record in read_records(paths)]
@@ -71,9 +72,12 @@ def _answered(record: Record) -> Chat:
 
 
 def _more(record: Record) -> dict[str, Any]:
+    more = record.fields.get("chat_template_kwargs") or {}
+    if not isinstance(more, dict):
+        raise InputError(f"{record.name}: chat_template_kwargs", "are no object", 'write {"enable_thinking": false}')
     tools = record.fields.get("tools")
     if tools is None:
-        return {}
+        return more
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise InputError(f"{record.name}: tools", "are no list of objects", "write each tool's schema")
-    return {"tools": tools}
+    return {**more, "tools": tools}

@@ -11,7 +11,7 @@ from lamoid.errors import InputError
 from lamoid.text.clean_document import Outcome, check_rules, excerpt
 from lamoid.text.clean_rules import CleanSpec
 
-LONGEST = 2**26  # characters of a document that is cleaned as a whole
+LONGEST = 2**24  # characters of a document cleaned as a whole: its words take up to 100 bytes a character
 SAMPLES = 3
 _BATCH = 2**18  # characters handed to a process at once
 _BATCH_TEXTS = 256

@@ -30,7 +30,7 @@ def is_hub_name(source: object) -> bool:
 
 
 def anchored_hub_name(source: str, folder: Path) -> str:
-    """Give the name with its folder, if there is such a folder below ``folder``, made absolute; other names as given."""
+    """Give the name with its folder, if there is one of that name below ``folder``, made absolute; others as given."""
     body = source.removeprefix(PREFIX)
     name, _, split = body.rpartition(":")
     if body and (folder / body).is_dir():
@@ -86,7 +86,9 @@ def _library(source: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise InputError(source, "needs datasets, which is not installed", "install it: pip install 'lamoid[data]'") from error
+        raise InputError(
+            source, "needs datasets, which is not installed", "install it: pip install 'lamoid[data]'"
+        ) from error
     return datasets
 
 

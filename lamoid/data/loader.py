@@ -149,13 +149,14 @@ class Loader:
         """Give the next ``rows`` windows, of which this rank has its slice: the same ones, however they are parted."""
         begins: list[int] = []
         keys: list[str] = []
-        for _ in range(rows):
+        while len(begins) < rows:
             if self._index >= self._order.size:
                 self._epoch, self._index = self._epoch + 1, 0
                 self._open_epoch()
-            begins.append(self._offset + self._order[self._index] * self.view.stride)
-            keys.append(f"{self.seed}/{self._epoch}/{self._index}")
-            self._index += 1
+            end = min(self._order.size, self._index + rows - len(begins))
+            begins += [self._offset + place * self.view.stride for place in self._order.stretch(self._index, end)]
+            keys += [f"{self.seed}/{self._epoch}/{index}" for index in range(self._index, end)]
+            self._index = end
         mine = slice(self._rank * rows // self._ranks, (self._rank + 1) * rows // self._ranks)
         return self.view(_windows(self.shards, self.view, begins[mine], tuple(keys[mine])))
 
@@ -188,12 +189,7 @@ def _check_sizes(view: View, batch: int) -> None:
 
 def _windows(shards: Shards, view: View, begins: Sequence[int], keys: tuple[str, ...]) -> Windows:
     """Read a window at each place; one that goes beyond the end is shorter."""
-    tokens = np.zeros((len(begins), view.length), np.int64)
-    documents = np.zeros((len(begins), view.length), np.int64)
-    for row, begin in enumerate(begins):
-        length = min(view.length, len(shards) - begin)
-        tokens[row, :length], found = shards.window(begin, length)
-        documents[row, :length] = found - found[0] + 1
+    tokens, documents = shards.windows(begins, view.length)
     return Windows(tokens, documents, keys, shards, tuple(begins))
 
 

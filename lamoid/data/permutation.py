@@ -2,6 +2,9 @@
 
 import hashlib
 
+import numpy as np
+from numpy.typing import NDArray
+
 ROUNDS = 6
 _MASK = 2**64 - 1
 
@@ -28,6 +31,24 @@ class Permutation:
             if index < self.size:
                 return index
 
+    def stretch(self, begin: int, end: int) -> list[int]:
+        """Give what stands at the places from ``begin`` to before ``end``."""
+        if not 0 <= begin <= end <= self.size:
+            raise IndexError(f"{begin} to {end} of {self.size}")
+        numbers = np.arange(begin, end, dtype=np.uint64)
+        outside = np.arange(end - begin)
+        while len(outside):
+            numbers[outside] = self._mix_all(numbers[outside])
+            outside = outside[numbers[outside] >= self.size]
+        return numbers.tolist()
+
+    def _mix_all(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        half, low = np.uint64(self._half), np.uint64((1 << self._half) - 1)
+        left, right = numbers >> half, numbers & low
+        for key in self._keys:
+            left, right = right, left ^ (_scramble_all(right ^ np.uint64(key)) & low)
+        return left << half | right
+
     def _mix(self, number: int) -> int:
         half = self._half
         low = (1 << half) - 1
@@ -43,3 +64,11 @@ def _scramble(number: int) -> int:
     number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     number = (number ^ number >> 27) * 0x94D049BB133111EB & _MASK
     return number ^ number >> 31
+
+
+def _scramble_all(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Do the same to many, modulo 2^64 as their arithmetic is."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ numbers >> np.uint64(31)

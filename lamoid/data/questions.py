@@ -28,7 +28,8 @@ def read_questions(paths: Sequence[str | Path], *, offsets: Offsets = "refuse") 
     """Read SQuAD's JSON, of version 1 or 2, and give the questions with what was mended, one remark a file.
 
     An answer that does not stand where its ``answer_start`` says is an ``InputError``, or with ``nearest`` looked for
-    and put at the nearest place where it stands.
+    and put at the nearest place where it stands; one that stands nowhere is left out, with its question if it has no
+    other.
     """
     found: list[Question] = []
     remarks: list[str] = []
@@ -37,6 +38,8 @@ def read_questions(paths: Sequence[str | Path], *, offsets: Offsets = "refuse") 
         found += reader.read()
         if reader.mended:
             remarks.append(f"{path}: {reader.mended} answers did not stand at their answer_start and were found nearby")
+        if reader.missing:
+            remarks.append(f"{path}: {reader.missing} answers stand nowhere in their texts and were left out")
     if not found:
         raise InputError(", ".join(map(str, paths))[:200], "holds no question", "name a file with some")
     return found, remarks
@@ -44,7 +47,7 @@ def read_questions(paths: Sequence[str | Path], *, offsets: Offsets = "refuse") 
 
 class _Reader:
     def __init__(self, path: Path, offsets: Offsets) -> None:
-        self.path, self.offsets, self.mended = path, offsets, 0
+        self.path, self.offsets, self.mended, self.missing = path, offsets, 0, 0
 
     def read(self) -> Iterator[Question]:
         held = parse_json(read_whole(self.path, limit=LARGEST_JSON), file=self.path)
@@ -54,29 +57,32 @@ class _Reader:
                 there = f"{here}.paragraphs[{place}]"
                 text = self._text(paragraph, "context", there)
                 for number, entry in enumerate(self._list(paragraph, "qas", there)):
-                    yield self._question(text, entry, f"{there}.qas[{number}]")
+                    question = self._question(text, entry, f"{there}.qas[{number}]")
+                    if question is not None:
+                        yield question
 
-    def _question(self, text: str, entry: Any, name: str) -> Question:
+    def _question(self, text: str, entry: Any, name: str) -> Question | None:
         question = self._text(entry, "question", name)
         if entry.get("is_impossible") is True:
             return Question(text, question, (), name)
         given = self._list(entry, "answers", name)
         if not given:
             raise InputError(f"{name}.answers", "are none", "give one, or say is_impossible = true")
-        answers = tuple(self._answer(text, part, f"{name}.answers[{at}]") for at, part in enumerate(given))
-        return Question(text, question, tuple(dict.fromkeys(answers)), name)
+        found = (self._answer(text, part, f"{name}.answers[{at}]") for at, part in enumerate(given))
+        answers = tuple(dict.fromkeys(answer for answer in found if answer is not None))
+        return Question(text, question, answers, name) if answers else None
 
-    def _answer(self, text: str, part: Any, name: str) -> tuple[str, int]:
+    def _answer(self, text: str, part: Any, name: str) -> tuple[str, int] | None:
         said = self._text(part, "text", name)
         start = part.get("answer_start")
         if type(start) is not int:
             raise InputError(f"{name}.answer_start", f"is {str(start)[:40]!r}, no whole number", "give the place")
         if start >= 0 and text[start : start + len(said)] == said:
             return said, start
-        places = [at for at in range(len(text)) if text.startswith(said, at)]
-        if self.offsets == "nearest" and places:
-            self.mended += 1
-            return said, min(places, key=lambda at: (abs(at - start), at))
+        if self.offsets == "nearest":
+            places = [at for at in range(len(text)) if text.startswith(said, at)]
+            self.mended, self.missing = self.mended + bool(places), self.missing + (not places)
+            return (said, min(places, key=lambda at: (abs(at - start), at))) if places else None
         if not 0 <= start <= len(text) - len(said):
             problem = f"is {start}, the answer has {len(said)} characters and the text {len(text)}"
         else:

@@ -1,6 +1,7 @@
 """Token shards read through a memory map: any stretch of tokens, and which document each belongs to."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +44,35 @@ class Shards:
         low, high = np.searchsorted(self.starts, np.array([begin, begin + length - 1], np.int64), side="right")
         return ids, low + np.cumsum(np.bincount(self.starts[low:high] - begin, minlength=length))
 
+    def windows(self, begins: Sequence[int], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give ``length`` tokens from each place on and the number of the document that each is in, both (B, length).
+
+        Documents are numbered from 1 in each row; behind the last token stand zeros. Raise InputError for a token that
+        no tokenizer gave.
+        """
+        first = np.asarray(begins, np.int64) + self.first
+        room = np.minimum(self.last - first, length)
+        if len(first) and (int(first.min()) < self.first or int(room.min()) < 1):
+            raise IndexError(f"tokens from {int(first.min()) - self.first} and {int(first.max()) - self.first} on")
+        tokens = np.zeros((len(first), length), np.int64)
+        for row, (begin, count) in enumerate(zip(first.tolist(), room.tolist(), strict=True)):
+            self._copy(begin, tokens[row, :count])
+        if tokens.size and int(tokens.max()) >= self.manifest.vocab:
+            for begin, count in zip(first.tolist(), room.tolist(), strict=True):
+                self._read(begin, begin + count)
+        low, high = np.searchsorted(self.starts, np.stack([first, first + room - 1]), side="right")
+        documents = np.ones((len(first), length), np.int64)
+        if bool((high > low).any()):
+            counts = high - low
+            rows = np.repeat(np.arange(len(first)), counts)
+            inside = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + low[rows]
+            places = rows * length + self.starts[inside] - first[rows]
+            opened = np.bincount(places, minlength=documents.size).reshape(documents.shape)
+            documents += np.cumsum(opened, axis=1)
+        if bool((room < length).any()):
+            documents[np.arange(length) >= room[:, None]] = 0
+        return tokens, documents
+
     def part(self, begin: float, end: float) -> "Shards":
         """Give the stretch between two fractions of the tokens, such as the last tenth: ``part(0.9, 1)``."""
         if not 0 <= begin < end <= 1:
@@ -59,6 +89,15 @@ class Shards:
                 f"({fingerprint[:12]})",
                 "prepare the data again with the model's tokenizer",
             )
+
+    def _copy(self, begin: int, into: NDArray[np.int64]) -> None:
+        """Copy the tokens from ``begin`` in the whole sequence on, as many as there is room for."""
+        at, end = 0, begin + len(into)
+        for tokens in self.maps:
+            low, high = max(begin - at, 0), min(end - at, len(tokens))
+            if low < high:
+                into[at + low - begin : at + high - begin] = tokens[low:high]
+            at += len(tokens)
 
     def _read(self, begin: int, end: int) -> NDArray[np.int64]:
         found: list[NDArray[np.int64]] = []

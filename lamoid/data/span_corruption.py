@@ -39,7 +39,7 @@ def fitting_length(context: int, density: float, mean: float) -> int:
     while max(corrupted_lengths(length + 1, density, mean)) <= context:
         length += 1
     if length < 2:
-        raise InputError("context", f"is {context}, too short for a text with a span cut out", "make it 5 or more")
+        raise InputError("context", f"is {context}, too short for a text with a span cut out", "make it 3 or more")
     return length
 
 
@@ -83,7 +83,8 @@ class SpanView:
         needed = max(span_lengths(size, self.density, self.mean)[1] for size in range(2, length + 1))
         if needed > len(self.sentinels):
             problem = f"has {len(self.sentinels)} sentinels, and a text of {length} tokens has {needed} spans"
-            cure = f"learn one from the text with tokenizer.sentinels = {needed} or more, or name one that has <extra_id_0> and on"
+            learn = f"learn one from the text with tokenizer.sentinels = {needed} or more"
+            cure = f"{learn}, or name one that has <extra_id_0> and on"
             raise InputError("tokenizer", problem, cure)
 
     @classmethod

@@ -61,7 +61,9 @@ def parquet_rows(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, tuple
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError(path, "needs pyarrow, which is not installed", "install it: pip install 'lamoid[data]'") from error
+        raise InputError(
+            path, "needs pyarrow, which is not installed", "install it: pip install 'lamoid[data]'"
+        ) from error
     with ExitStack() as stack:
         source, size = stack.enter_context(open_source(path))
         file: BinaryIO = source

@@ -1,7 +1,8 @@
 """Which tokens begin a word, read off the pieces of a vocabulary: what is masked whole is masked by words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,68 +11,80 @@ from lamoid.text.tokenizer import Tokenizer
 
 _IDEOGRAPHS = ((0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 _LEADS_OF_IDEOGRAPHS = range(0xE3, 0xEA)
+_BROKEN = "\ufffd"
+
+
+class Joints(NamedTuple):
+    """How a piece joins its neighbours.
+
+    ``left`` holds where it begins within a word, if the one before ends in one, which ``right`` tells. It is ``glued``
+    if it continues whatever is before: WordPiece's ``##`` pieces, and the later bytes of a character. One that is
+    nothing but such bytes ``inherits`` the end of the one before.
+    """
+
+    left: bool = False
+    right: bool = False
+    glued: bool = False
+    inherits: bool = False
 
 
 @dataclass(frozen=True)
 class WordStarts:
-    """For each id of a vocabulary, how it joins its neighbours; both (vocab,).
+    """The joints of every id of a vocabulary, in the order of ``Joints``: (4, vocab)."""
 
-    ``joins_left`` holds where a piece begins within a word, if the one before ends in one, ``joins_right``. ``is_glued``
-    holds where it continues whatever is before: WordPiece's ``##`` pieces and the later bytes of a character.
-    """
-
-    joins_left: NDArray[np.bool_]
-    joins_right: NDArray[np.bool_]
-    is_glued: NDArray[np.bool_]
+    joints: NDArray[np.bool_]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "WordStarts":
         """Read the pieces of a tokenizer; a control token is no part of a word."""
         pieces = tokenizer.pieces()
-        read = _reader(pieces, byte_level=tokenizer.byte_level)
-        flags = np.zeros((3, len(pieces)), np.bool_)
+        read = _reader(tokenizer)
+        joints = np.zeros((4, len(pieces)), np.bool_)
         for number, piece in enumerate(pieces):
             if piece is not None and number not in tokenizer.controls:
-                flags[:, number] = read(piece)
-        return cls(*flags)
+                joints[:, number] = read(piece)
+        return cls(joints)
 
     def starts(self, tokens: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell of each token of a row (L,) whether a word begins with it; a document's first token begins one."""
+        left, right, is_glued, inherits = self.joints[:, tokens]
+        ender = np.maximum.accumulate(np.where(inherits, 0, np.arange(len(tokens))))
         begins = np.ones(len(tokens), np.bool_)
-        joined = self.is_glued[tokens[1:]] | (self.joins_left[tokens[1:]] & self.joins_right[tokens[:-1]])
-        begins[1:] = ~joined | (documents[1:] != documents[:-1])
+        begins[1:] = ~(is_glued[1:] | (left[1:] & right[ender][:-1])) | (documents[1:] != documents[:-1])
         return begins
 
 
-def _reader(pieces: Sequence[str | None], *, byte_level: bool):
-    """Give the function that tells how a piece joins: left, right, glued."""
-    if byte_level:
+def _reader(tokenizer: Tokenizer) -> Callable[[str], Joints]:
+    """Give the function that tells how a piece joins."""
+    mark = tokenizer.continuation_mark
+    if mark is not None:
+        return lambda piece: Joints(glued=piece.startswith(mark) and piece != mark)
+    if tokenizer.byte_level:
         return lambda piece: _of_bytes(bytes(_BYTES[character] for character in piece if character in _BYTES))
-    if any(piece is not None and piece.startswith("##") and len(piece) > 2 for piece in pieces):
-        return _of_word_piece
     return _of_text
 
 
-def _of_word_piece(piece: str) -> tuple[bool, bool, bool]:
-    return False, False, piece.startswith("##") and len(piece) > 2
-
-
-def _of_text(piece: str) -> tuple[bool, bool, bool]:
+def _of_text(piece: str) -> Joints:
     if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
         return _of_bytes(bytes.fromhex(piece[3:5]))
     text = piece.replace("\u2581", " ")
-    return (_in_word(text[0]), _in_word(text[-1]), False) if text else (False, False, False)
+    return Joints(_in_word(text[0]), _in_word(text[-1])) if text else Joints()
 
 
-def _of_bytes(piece: bytes) -> tuple[bool, bool, bool]:
-    """Read a piece that may begin or end within a character of several bytes."""
-    if not piece:
-        return False, False, False
-    is_glued = 0x80 <= piece[0] < 0xC0
+def _of_bytes(piece: bytes) -> Joints:
+    """Read a piece that may begin or end within a character of several bytes, whose first byte then decides."""
+    leads = [byte for byte in piece if not _is_later(byte)]
+    if not leads:
+        return Joints(glued=bool(piece), inherits=bool(piece))
     text = piece.decode(errors="replace")
-    first, last = text[0], text[-1]
-    joins_left = piece[0] not in _LEADS_OF_IDEOGRAPHS if first == "\ufffd" else _in_word(first)
-    return joins_left and not is_glued, last == "\ufffd" or is_glued or _in_word(last), is_glued
+    left = leads[0] not in _LEADS_OF_IDEOGRAPHS if text[0] == _BROKEN else _in_word(text[0])
+    right = leads[-1] not in _LEADS_OF_IDEOGRAPHS if text[-1] == _BROKEN else _in_word(text[-1])
+    return Joints(left, right, _is_later(piece[0]))
+
+
+def _is_later(byte: int) -> bool:
+    """Is it a byte of a character, but not the first?"""
+    return 0x80 <= byte < 0xC0
 
 
 def _in_word(character: str) -> bool:

@@ -104,7 +104,7 @@ class _Plan:
                 "new": {"train": [str(self.new.train)], "weight": 1.0 - self.replay},
                 "old": {"train": [str(self.old.train)], "weight": self.replay},
             }
-            tree["data"] = {**data, "sources": sources}
+            tree["data"] = {"sources": sources}
         else:
             tree["data"] = {**data, "train": [str(self.new.train)]}
         if method == "lora":

@@ -41,8 +41,8 @@ from lamoid.training.resume import resume as resume_state
 from lamoid.training.saver import Saver
 from lamoid.training.soft_tie import SoftTie
 from lamoid.training.state import TrainingState
-from lamoid.training.task_moves import as_moves, check_moves
 from lamoid.training.supervised import read_classes
+from lamoid.training.task_moves import as_moves, check_moves
 from lamoid.training.tasks import TASK_OBJECTIVES, Penalty, RunningLosses, TaskBatches, TaskObjective
 from lamoid.training.update import Update
 from lamoid.weights.durable import durable_file, durable_folder

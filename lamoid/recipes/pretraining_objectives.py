@@ -16,6 +16,7 @@ from lamoid.data.prefixes import PrefixView
 from lamoid.data.sentence_pairs import PairView, Question
 from lamoid.data.span_corruption import SpanView
 from lamoid.errors import InputError
+from lamoid.recipes.feed import Feed, Text
 from lamoid.recipes.text_objective import TextObjective, check_reads_text
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.training.masked import MASKED, NEXT_SENTENCE, SENTENCE_ORDER
@@ -104,6 +105,13 @@ class PairTable(MaskingTable, frozen=True, forbid_unknown_fields=True):
         if any(isinstance(head, NextSentenceSpec) for head in spec.heads.values()):
             return spec
         return msgspec.structs.replace(spec, heads={**spec.heads, "next_sentence": NextSentenceSpec()})
+
+    def feed(self, data: Text, context: int, *, batch: int, measured: int, seed: int) -> Feed:
+        """Cut the data into windows; ``InputError`` now rather than later where there is nothing to pair with."""
+        found = super().feed(data, context, batch=batch, measured=measured, seed=seed)
+        next(found.open(None))
+        next(found.sample())
+        return found
 
     def pairs(self, tokenizer: Tokenizer, context: int, question: Question) -> PairView:
         """Give the view of a question."""

@@ -1,7 +1,7 @@
 """Rows of a training recipe put together: read and checked, with a tokenizer and the names of the answers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lamoid.assembly.families.family import Family
 from lamoid.assembly.model import LanguageModel
@@ -25,7 +25,7 @@ def gather(recipe: TrainingRecipe, folder: Path, progress: Progress | None, spec
     table = recipe.data
     if not isinstance(recipe.objective, RowObjective) or not isinstance(table, RowsTable):
         return gather_data(recipe, folder, progress)
-    objective: RowObjective = recipe.objective  # one of them: what it reads, it is handed again
+    objective = cast("RowObjective", recipe.objective)  # one of them: what it reads, it is handed again
     train, remarks = objective.read(table.train, table)
     validation: list[Any] | None = None
     if table.validation:

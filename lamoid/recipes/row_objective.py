@@ -15,10 +15,10 @@ from lamoid.data.row_batches import RowBatch
 from lamoid.data.task_rows import Rows, TaskLoader, by_length
 from lamoid.errors import InputError
 from lamoid.recipes.feed import Feed
-from lamoid.recipes.text_objective import check_reads_text
 from lamoid.recipes.row_data import RowData
 from lamoid.recipes.row_heads import NAMED, RowHead, held_head, with_head
 from lamoid.recipes.rows_table import RowsTable
+from lamoid.recipes.text_objective import check_reads_text
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.training.objectives import Objective
 from lamoid.training.supervised import SUPERVISED

@@ -20,7 +20,15 @@ from lamoid.recipes.run_folder import claim_folder
 from lamoid.recipes.training_adapter import whole
 from lamoid.recipes.training_recipe import TrainingRecipe
 from lamoid.recipes.training_result import RESULT, TrainingResult, read_result
-from lamoid.recipes.training_run import Run, assemble_run, check_run, resume_run, save_run_adapter, sayer
+from lamoid.recipes.training_run import (
+    Run,
+    assemble_run,
+    check_run,
+    resume_run,
+    save_run_adapter,
+    sayer,
+    set_damaged_aside,
+)
 from lamoid.recipes.watching import Watch, resume_energy, watch
 from lamoid.training.curve import draw_curve
 from lamoid.training.figures_written import Figures
@@ -32,6 +40,7 @@ from lamoid.training.json_lines import JsonLines
 from lamoid.training.loop import Hook, train_loop
 from lamoid.training.move_report import MoveReport
 from lamoid.training.moves import apply_moves, raise_gates
+from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.peak import measure_peak
 from lamoid.training.saver import Saver
 from lamoid.training.state import TrainingState
@@ -47,7 +56,9 @@ def train(
     out: Annotated[Path | str | None, "folder of the run; default runs/NAME of the recipe"] = None,
     resume: Annotated[bool, "go on from the newest whole checkpoint in the folder"] = False,
     device: Annotated[str | None, "cpu, cuda or cuda:N; default the recipe's"] = None,
-    dtype: Annotated[str | None, "float32 or bfloat16, for the products; default the recipe's"] = None,
+    dtype: Annotated[
+        str | None, "float32, bfloat16, or on CUDA float16, for the products; default the recipe's"
+    ] = None,
     progress: Progress | None = None,
 ) -> TrainingResult:
     """Train a model by a recipe, or go on with one; the finished model is a folder that transformers loads too.
@@ -72,8 +83,10 @@ def train_recipe(
     check_run(recipe)
     begun = time.perf_counter()
     with claim_folder(place, recipe, resume=resume) as claim:
+        told = set_damaged_aside(place, progress) if resume else []
         with claim.given_up_on_refusal():
             run = assemble_run(recipe, place, progress)
+        run.remarks += told
         resumed_from = resume_run(run, claim, progress) if resume else 0
         if run.state.step == run.state.steps and (stored := _ended(place)) is not None:
             return stored
@@ -92,6 +105,11 @@ def _ended(out: Path) -> TrainingResult | None:
 def _train(run: Run, progress: Progress | None, watchers: Sequence[Callable[[int, Figures], None]]) -> None:
     """Make the steps that are left, also those that going back to a checkpoint makes necessary again."""
     checkpoints, state = run.checkpoints, run.state
+    told = resume_energy(run.meter.energy, run.out)
+    if progress is not None:
+        progress.say(told)
+    if run.recipe.log.price and run.meter.energy is None:
+        run.remarks.append(told)
     with (
         Saver(checkpoints, background=run.recipe.checkpoint.background) as saver,
         heed_signals(tell=progress is not None) as asked,
@@ -145,11 +163,6 @@ def _hooks(
 ) -> list[Hook]:
     """List what happens beside the training; a checkpoint comes last, so that it holds the evaluation too."""
     recipe, state = run.recipe, run.state
-    told = resume_energy(run.meter.energy, watching.lines)
-    if progress is not None:
-        progress.say(told)
-    if recipe.log.price and run.meter.energy is None:
-        run.remarks.append(told)
     shown = [*watching.writers, *watchers, *([] if progress is None else [_Shown(progress, state.step)])]
     hooks: list[Hook] = [
         (1, saver.check),
@@ -269,6 +282,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         out=str(run.out),
         model=str(run.out / ("model" if merges else "adapter")),
         parameters=state.model.spec.parameters(),
+        trained_parameters=sum(parameter.numel() for _, parameter in trained_parameters(state.model)),
         steps=state.steps,
         resumed_from=resumed_from,
         loss=figures["loss"],

@@ -29,6 +29,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
     out: str
     model: str
     parameters: int
+    trained_parameters: int
     steps: int
     resumed_from: int
     loss: float

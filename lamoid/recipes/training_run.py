@@ -15,6 +15,7 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import ModelSpec, read_spec
 from lamoid.data.span_corruption import decoder_start
 from lamoid.errors import InputError
+from lamoid.evaluation.identity import hash_model
 from lamoid.recipes.feed import Feed, Gathered, Positioned
 from lamoid.recipes.held_out import check_average, check_held_out
 from lamoid.recipes.joined_models import check_alone, join, models_beside
@@ -41,16 +42,21 @@ from lamoid.training.peak import measure_peak
 from lamoid.training.resume import resume, set_aside_damaged
 from lamoid.training.state import TrainingState
 from lamoid.training.stopping import Stopping
+from lamoid.training.wandb_run import check_wandb
 from lamoid.weights.folder import load_model, open_folder
 
 TRAINED_BYTES = 12
 """A parameter's number, its gradient, and at least one of the optimiser's."""
+
+COPIED_BYTES = 4
+"""A parameter's number in 16 bits, and its gradient."""
 
 
 @dataclass
 class Run:
     """The parts of a run; ``remarks`` gathers what its result will say besides the figures.
 
+    ``base`` is the hash of a model of which a part is frozen, which checkpoints do not hold.
     ``family`` is the one that the model is saved as, as long as it fits; ``None`` leaves that to its spec.
     """
 
@@ -67,6 +73,7 @@ class Run:
     remarks: list[str] = field(default_factory=list)
     average: Average | None = None
     guard: Guard = field(default_factory=lambda: Guard(GuardSpec()))
+    base: str = ""
 
     @property
     def stopping(self) -> Stopping | None:
@@ -77,7 +84,9 @@ class Run:
     @property
     def checkpoints(self) -> Checkpoints:
         """Give the run's checkpoints; they hold what may not change when it goes on."""
-        identity = {"recipe": fixed_part(self.recipe), "data": self.data.identity()}
+        identity: dict[str, Any] = {"recipe": fixed_part(self.recipe), "data": self.data.identity()}
+        if self.base:
+            identity["base"] = self.base
         keep = self.recipe.checkpoint.keep
         return Checkpoints(self.out / "checkpoints", keep, identity, lambda: self.loader.position)
 
@@ -86,17 +95,20 @@ def check_run(recipe: TrainingRecipe) -> None:
     """Refuse what can be known to fail before anything is written: device, model, context, moves."""
     check_average(recipe)
     check_alone(recipe)
+    check_wandb(recipe.log.wandb)
     count = torch.cuda.device_count() if recipe.device.startswith("cuda") else 0
     if recipe.device != "cpu" and int(recipe.device.partition(":")[2] or 0) >= count:
         problem = f"is {recipe.device!r}, and torch sees {count} such devices"
         raise InputError("device", problem, "name another device, or install a CUDA build of torch")
+    recipe.compute.check(recipe.device)
     for step, spec in _plan(recipe, _spec(recipe, 1)).specs:
         recipe.objective.check(spec)
         spec = check_tuning(spec, recipe.adapter, recipe.freeze, recipe.train_only)
         if recipe.device == "cpu":
             copies = 0 if recipe.average is None else recipe.average.copies
             count = spec.parameters() + sum(other.parameters() for other in models_beside(recipe, spec))
-            check_room(count, TRAINED_BYTES + 4 * copies, "training it in float32 with its optimiser")
+            each = TRAINED_BYTES + 4 * copies + (0 if recipe.dtype == "float32" else COPIED_BYTES)
+            check_room(count, each, "training it in float32 with its optimiser")
         if recipe.training.context > spec.context:
             after = f" after step {step}" if step else ""
             problem = f"is {recipe.training.context}, the model's context is {spec.context}{after}"
@@ -119,7 +131,8 @@ def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -
     feed = make_feed(recipe, data, context)
     remarks = remarks + remarks_on(data)
     check_held_out(recipe, has_validation=feed.validation is not None)
-    state = TrainingState(model, recipe.optimizer.build(trained_parameters(model)), recipe.training.steps, recipe.dtype)
+    optimizer, steps = recipe.optimizer.build(trained_parameters(model)), recipe.training.steps
+    state = TrainingState(model, optimizer, steps, recipe.dtype, compute=recipe.compute)
     average = None if recipe.average is None else recipe.average.begin()
     if average is not None:
         state.parts["average"] = average
@@ -136,7 +149,15 @@ def assemble_run(recipe: TrainingRecipe, out: Path, progress: Progress | None) -
         recipe.log.price,
     )
     family, loader = _family(recipe), feed.open(None)
-    return Run(recipe, out, data, feed, loader, state, meter, plan, generation, family, remarks, average, guard)
+    return Run(
+        recipe, out, data, feed, loader, state, meter, plan, generation, family, remarks, average, guard, _base(recipe)
+    )
+
+
+def _base(recipe: TrainingRecipe) -> str:
+    """Give the hash of the model that a run with frozen parts goes on from."""
+    is_frozen = any((recipe.adapter, recipe.freeze, recipe.train_only))
+    return hash_model(Path(recipe.model.from_)) if is_frozen and isinstance(recipe.model, FolderModel) else ""
 
 
 def _new_heads(recipe: TrainingRecipe, spec: ModelSpec) -> list[str]:
@@ -194,12 +215,25 @@ def _build_model(recipe: TrainingRecipe, data: Gathered) -> tuple[LanguageModel,
     return model.to(recipe.device), {**generation, **folder.generation}, []
 
 
+def set_damaged_aside(out: Path, progress: Progress | None) -> list[str]:
+    """Verify what a run has written beside its checkpoints: prepared data and models; give what is to be said.
+
+    Damaged data are made again from the text, a damaged model at the end of the run.
+    """
+    told: list[str] = []
+    written = {path.parent for path in sorted((out / DATA).rglob("*")) if path.is_file()}
+    written |= {out / name for name in ("best", "average", "adapter", "model") if os.path.lexists(out / name)}
+    for folder in sorted(folder for folder in written if ".damaged" not in str(folder.relative_to(out))):
+        set_aside_damaged(folder, told.append)
+    if progress is not None:
+        for text in told:
+            progress.say(text)
+    return told
+
+
 def resume_run(run: Run, claim: Claim, progress: Progress | None) -> int:
     """Put the run where its newest whole checkpoint was; give the step, 0 if it died before there was one."""
     say = sayer(run, progress)
-    for name in ("best", "average", "model"):
-        if os.path.lexists(run.out / name):
-            set_aside_damaged(run.out / name, say)
     position = resume(run.state, run.checkpoints, say)
     if position is not None:
         run.loader = run.feed.open(position)

@@ -16,9 +16,10 @@ from lamoid.evaluation.text_table import build_table, table_lines
 from lamoid.recipes.evaluate import Evaluation, evaluate
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.read_recipe import read_recipe, recipe_tree
-from lamoid.recipes.run_folder import claim_folder
+from lamoid.recipes.run_folder import DATA, claim_folder
 from lamoid.recipes.train import train_recipe
-from lamoid.recipes.training_recipe import TrainingRecipe
+from lamoid.recipes.training_data import is_prepared
+from lamoid.recipes.training_recipe import DataTable, FolderModel, FolderTokenizer, TrainingRecipe
 from lamoid.recipes.training_run import check_run
 from lamoid.recipes.tuning_picture import draw_tuning
 from lamoid.recipes.tuning_space import SearchedKey, as_overrides, own_values, read_space
@@ -204,7 +205,7 @@ def _train_one(found: _Search, number: int, values: dict[str, float | str], over
         if loss is not None and found.prune and number and is_behind(found.trials, number, step, loss):
             raise _Abandoned(step)
 
-    recipe = found.recipe(overrides)
+    recipe = _with_known_tokens(found, found.recipe(overrides))
 
     def trial(state: Any, loss: float | None, note: str = "") -> Trial:
         losses, seconds = _losses(folder), time.perf_counter() - begun
@@ -218,6 +219,18 @@ def _train_one(found: _Search, number: int, values: dict[str, float | str], over
         return trial("failed", None, str(error))
     keeps_best = recipe.evaluation.keep_best
     return trial("done", result.best_validation_loss if keeps_best else result.validation_loss)
+
+
+def _with_known_tokens(found: _Search, recipe: TrainingRecipe) -> TrainingRecipe:
+    """Take the tokens that the first run made of the text, where this one would make the same again."""
+    given, made = found.recipe(), found.folder(0) / DATA
+    is_alike = (recipe.data, recipe.tokenizer, recipe.objective) == (given.data, given.tokenizer, given.objective)
+    if not (is_alike and isinstance(recipe.data, DataTable) and is_prepared((str(made / "train"),))):
+        return recipe
+    validation = (str(made / "validation"),) if is_prepared((str(made / "validation"),)) else recipe.data.validation
+    data = DataTable(train=(str(made / "train"),), validation=validation)
+    tokenizer = None if isinstance(recipe.model, FolderModel) else FolderTokenizer(str(made / "train"))
+    return msgspec.structs.replace(recipe, data=data, tokenizer=tokenizer)
 
 
 def _losses(folder: Path) -> list[tuple[int, float]]:

@@ -8,7 +8,7 @@ from typing import Any
 from lamoid.recipes.log_table import LogTable
 from lamoid.training.energy import Energy
 from lamoid.training.figures_written import Writer
-from lamoid.training.json_lines import JsonLines
+from lamoid.training.json_lines import JsonLines, last_value
 from lamoid.training.tensorboard_events import tensorboard
 from lamoid.training.wandb_run import open_wandb
 
@@ -46,18 +46,25 @@ def watch(out: Path, table: LogTable, *, after: int, settings: dict[str, Any]) -
     """Open the writers for a run that goes on after step ``after``; ``settings`` is its recipe as nested values."""
     lines = JsonLines(out / METRICS, after=after)
     watch = Watch(lines, [lines])
-    if table.tensorboard:
-        opened = tensorboard(out / "tensorboard", after=after)
-        watch.add(opened, "no event files for TensorBoard: pip install 'lamoid[track]'")
-    if table.wandb != "off":
-        opened = open_wandb(out, mode=table.wandb, project=table.project, settings=settings)
-        watch.add(opened, "no run at W&B: pip install 'lamoid[track]'")
+    try:
+        if table.tensorboard:
+            opened = tensorboard(out / "tensorboard", after=after)
+            watch.add(opened, "no event files for TensorBoard: pip install 'lamoid[track]'")
+        if table.wandb != "off":
+            opened = open_wandb(out, mode=table.wandb, project=table.project, settings=settings)
+            watch.add(opened, "no run at W&B: pip install 'lamoid[track]'")
+    except BaseException:
+        watch.close()
+        raise
     return watch
 
 
-def resume_energy(energy: Energy | None, lines: JsonLines) -> str:
-    """Go on counting from the last line; give what is to be said of the energy's source."""
+def resume_energy(energy: Energy | None, out: Path) -> str:
+    """Add what the run took before, also for steps that are made again; give what is to be said of the counters.
+
+    Call it before ``watch``, which drops the lines of such steps.
+    """
     if energy is None:
         return "no figures of energy: this machine has no counter that can be read"
-    energy.begun = lines.last("energy_joules")
+    energy.before = last_value(out / METRICS, "energy_joules")
     return f"energy is that of {energy.names}, with all that runs there"

@@ -14,10 +14,10 @@ from lamoid.data.row_batches import Numbers, SourceRows, TokenRows, pack
 from lamoid.data.rows import read_records
 from lamoid.data.span_corruption import decoder_start
 from lamoid.errors import InputError
-from lamoid.recipes.text_objective import check_reads_text
 from lamoid.recipes.row_data import RowData, cut_single
 from lamoid.recipes.row_objective import RowObjective
 from lamoid.recipes.rows_table import RowsTable
+from lamoid.recipes.text_objective import check_reads_text
 from lamoid.text.chat import ChatEncoder, EncodedChat, choose_template, find_template
 from lamoid.text.chat_templates import BUILT_IN
 from lamoid.text.chat_tokenizer import with_template
@@ -139,7 +139,7 @@ class ChatTable(RowObjective, frozen=True, forbid_unknown_fields=True, tag="chat
         long = unanswered = 0
         with ChatEncoder(data.tokenizer, choose_template(data.tokenizer, self.template), today=self.today) as encoder:
             for entry in entries:
-                chat = encoder.encode(entry.messages, entry.name, **entry.more)
+                chat = encoder.encode(entry.messages, entry.name, entry.more)
                 if len(chat.ids) > context + 1:
                     long += 1
                     if self.long == "refuse":

@@ -20,6 +20,7 @@ from lamoid.text.tokenizer import Tokenizer
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 MOST_MESSAGES = 4096
 _GENERATION = re.compile(r"\{%-?\+?\s*generation\s*[-+]?%\}")
+_TAKEN = ("messages", "add_generation_prompt", "today", "strftime_now", *ROLE_TOKENS)
 _STAND_INS = 0xF0000
 _LAST = 0xFFFEF
 Message = Mapping[str, Any]
@@ -113,26 +114,35 @@ class ChatEncoder:
     def __exit__(self, *problem: Any) -> None:
         self._renderer.__exit__(*problem)
 
-    def encode(self, messages: Sequence[Message], name: object = "messages", **more: Any) -> EncodedChat:
+    def encode(
+        self, messages: Sequence[Message], name: object = "messages", more: Mapping[str, Any] | None = None
+    ) -> EncodedChat:
         """Give the ids of a conversation; ``more`` (``tools``, switches of a model) is handed to the template.
 
         What the assistant says is what stands in the template's ``{% generation %}`` blocks; without such blocks, it is
         what each of its messages adds to the text before it. Raise ``InputError`` naming the conversation or template.
         """
-        check_messages(messages, name)
-        taken = "".join(_strings([list(messages), more]))
-        stand_ins = _StandIns(self._controls, taken)
-        chat, extra = stand_ins.put_in(list(messages)), stand_ins.put_in(more)
+        chat, extra, stand_ins = self._taken(messages, name, more)
         rendered = self._render(chat, extra, stand_ins)
         answers = rendered.answers if self._has_blocks else self._added(chat, extra, stand_ins, rendered.text)
         return self._encode(_Rendered(rendered.text, rendered.controls, answers))
 
-    def prompt(self, messages: Sequence[Message], name: object = "messages", **more: Any) -> list[int]:
+    def prompt(
+        self, messages: Sequence[Message], name: object = "messages", more: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """Give the ids of a conversation up to where the assistant is to speak."""
-        check_messages(messages, name)
-        stand_ins = _StandIns(self._controls, "".join(_strings([list(messages), more])))
-        chat, extra = stand_ins.put_in(list(messages)), stand_ins.put_in(more)
+        chat, extra, stand_ins = self._taken(messages, name, more)
         return self._encode(self._render(chat, {**extra, "add_generation_prompt": True}, stand_ins)).ids
+
+    def _taken(
+        self, messages: Sequence[Message], name: object, more: Mapping[str, Any] | None
+    ) -> tuple[list[Any], dict[str, Any], "_StandIns"]:
+        """Check what is said, and put stand-ins into it."""
+        check_messages(messages, name)
+        given = dict(more or {})
+        _check_more(given, name)
+        stand_ins = _StandIns(self._controls, "".join(_strings([list(messages), given])))
+        return stand_ins.put_in(list(messages)), stand_ins.put_in(given), stand_ins
 
     def _render(self, chat: list[Any], extra: dict[str, Any], stand_ins: "_StandIns") -> _Rendered:
         given = {"messages": chat, "tools": None, "documents": None, "add_generation_prompt": False, **self._special}
@@ -238,6 +248,13 @@ def check_messages(messages: Any, name: object) -> None:
             raise InputError(f"{where}: role", f"is {str(role)[:60]!r}", f"choose one of {', '.join(ROLES)}")
         if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
             raise InputError(f"{where}: content", f"is {str(content)[:60]!r}, no text", "write a text")
+
+
+def _check_more(more: Mapping[str, Any], name: object) -> None:
+    """Refuse what would stand in the place of the conversation, or of the tokenizer's own tokens."""
+    taken = next((key for key in more if key in _TAKEN), None)
+    if taken is not None:
+        raise InputError(f"{name}: {taken[:60]}", "is given to the template by Lamoid itself", "leave it out")
 
 
 def _strings(value: Any) -> Iterator[str]:

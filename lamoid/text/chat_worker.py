@@ -26,7 +26,6 @@ REFUSED = (
     ArithmeticError,
     AttributeError,
     LookupError,
-    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -117,6 +116,8 @@ def answers(lines: Iterator[str]) -> Iterator[dict[str, str]]:
             yield {"text": text}
         except jinja2.TemplateSyntaxError as error:
             yield {"error": f"line {error.lineno}: {error.message}"}
+        except MemoryError:
+            yield {"error": f"it needs more than {order['memory'] >> 20} MiB of memory"}
         except REFUSED as error:
             yield {"error": f"{type(error).__name__}: {str(error)[:300]}"}
 

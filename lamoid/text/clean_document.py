@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from lamoid.errors import InputError
-from lamoid.text.clean_markup import strip_markup
+from lamoid.text.clean_markup import has_wiki_markup, strip_markup
 from lamoid.text.clean_rules import CleanSpec
 from lamoid.text.clean_unicode import lost_share, repair_unicode, require_ftfy, strip_controls
 from lamoid.text.clean_words import remove_words, require_jieba, segment, words_of
@@ -92,7 +92,7 @@ def _changing(spec: CleanSpec) -> Iterator[tuple[str, Callable[[str], str]]]:
     if spec.controls.on:
         yield "controls", strip_controls
     if spec.markup.on:
-        yield "markup", lambda text: strip_markup(text, spec.markup.wiki)
+        yield "markup", lambda text: strip_markup(text, spec.markup.wiki and has_wiki_markup(text))
 
 
 def _dropping(spec: CleanSpec) -> Iterator[tuple[str, Callable[[str, list[str]], str]]]:

@@ -13,7 +13,14 @@ _HEADING = re.compile(r"^[ \t]*+(={2,6})([^=\n][^\n]*)$", re.MULTILINE)
 _EMPHASIS = re.compile(r"'{2,5}")
 _SWITCH = re.compile(r"__(?:NO)?(?:TOC|EDITSECTION|INDEX|GALLERY|FORCETOC|NEWSECTIONLINK)__")
 _BRACES = re.compile(r"\{\{|\}\}|\{\||\|\}")
-_HAS_WIKI = re.compile(r"\[\[|\{\{|\{\||''|^[ \t]*==[^=\n]|__[A-Z]{3}|\[(?:https?:)?//|<ref\b", re.MULTILINE)
+_WIKI_SIGNS = (
+    re.compile(r"(?<![\w\]])\[\[[^\W\d_][^\[\]\n]{0,1000}\]\]"),
+    re.compile(r"\{\{[^\W\d_][^{}|]{0,200}\|[^{}]{0,1000}\}\}|\{\| "),
+    re.compile(r"'{3}[^'\n]{1,200}'{3}"),
+    re.compile(r"^==[^=\n][^\n]{0,200}==[ \t]{0,9}$", re.MULTILINE),
+    re.compile(r"<ref[ >]|</ref>", re.IGNORECASE),
+    re.compile(r"\[\[(?:File|Image|Category|文件|分类|分類):"),
+)
 _SPACES = re.compile(r"(?<![ \t])[ \t]++(?=\n)|(?<=\n\n)\n+")
 _ALONE = re.compile(r"<ref\b[^<>]{0,2000}/>", re.IGNORECASE)
 _UNSEEN = [("<!--", "-->")]
@@ -30,11 +37,16 @@ def strip_markup(text: str, wiki: bool) -> str:
     before = text
     if "<" in text:
         text = _without_html(text)
-    if wiki and _HAS_WIKI.search(text):
+    if wiki:
         text = _without_wiki(text)
     if "&" in text:
         text = _ENTITY.sub(lambda found: strip_controls(html.unescape(found[0])).replace("\xa0", " "), text)
     return text if text == before else _SPACES.sub("", text).strip()
+
+
+def has_wiki_markup(text: str) -> bool:
+    """Does the text show two kinds at least of what MediaWiki adds? One alone is often a program's or TeX's."""
+    return sum(sign.search(text) is not None for sign in _WIKI_SIGNS) > 1
 
 
 def _without_html(text: str) -> str:

@@ -34,7 +34,10 @@ class ControlsRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MarkupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Removes HTML (tags, comments, scripts; entities are decoded) and, with ``wiki``, the markup of MediaWiki."""
+    """Removes HTML (tags, comments, scripts; entities are decoded) and, with ``wiki``, the markup of MediaWiki.
+
+    The latter only of a document that shows two kinds of it, for programs and TeX have brackets and quotes too.
+    """
 
     on: bool = True
     wiki: bool = True

@@ -167,6 +167,12 @@ class Tokenizer:
         """Tell whether pieces are written in GPT-2's stand-ins for bytes."""
         return self._mode == "bytes"
 
+    @property
+    def continuation_mark(self) -> str | None:
+        """Give what a WordPiece vocabulary writes before pieces that continue a word; None for any other."""
+        model = self._document["model"]
+        return model.get("continuing_subword_prefix", "##") if model.get("type") == "WordPiece" else None
+
     def files(self) -> dict[str, bytes]:
         """Give the files to save, name to bytes; what was read comes back bit for bit."""
         return dict(self._files)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lamoid.assembly.group import GroupSpec, ModelGroup
 from lamoid.assembly.model import empty_model
@@ -25,7 +25,7 @@ from lamoid.training.state import TrainingState
 from lamoid.weights.durable import NotCommitted, durable_folder, sweep
 from lamoid.weights.write import write_tensors
 
-STATE = "state.json"
+STATE, BASE = "state.json", "base"
 _NAME = re.compile(r"step-\d{8,}")
 _LEAVINGS = re.compile(r"\.(step-\d{8,})\.(tmp|old)-.+")
 
@@ -59,7 +59,8 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Checkpoints:
     """The folder ``place`` of checkpoints, of which the last ``keep`` stay.
 
-    ``position`` gives the loader's place at the moment; ``identity`` is saved and compared on resuming.
+    ``position`` gives the loader's place at the moment; ``identity`` is saved and compared on resuming. Where it names
+    the ``base`` that the run began with, what is frozen is not held.
     """
 
     place: Path
@@ -87,7 +88,8 @@ class Checkpoints:
             incidents=tuple(state.incidents),
             parts=tuple(sorted(state.parts)),
         )
-        return Snapshot(state.step, msgspec.json.format(msgspec.json.encode(saved), indent=1), _tensors(state))
+        tensors = _tensors(state, with_frozen=BASE not in self.identity)
+        return Snapshot(state.step, msgspec.json.format(msgspec.json.encode(saved), indent=1), tensors)
 
     def commit(self, snapshot: "Snapshot") -> None:
         """Write a checkpoint, then remove those that are more than ``keep`` back."""
@@ -135,8 +137,9 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
     elif (saved.moves or state.moves) and saved.spec is not None and saved.spec != state.model.spec:
         change = transplant(state.model, empty_model(saved.spec), before=lambda name: None)
         state.apply(change)
-    parameters = dict(state.model.named_parameters())
     values = _part(tensors, "model/")
+    held, trained = dict(state.model.named_parameters()), _trained(state.model)
+    parameters = trained if values.keys() == trained.keys() else held
     wanted = {name: parameter.shape for name, parameter in parameters.items()}
     if {name: value.shape for name, value in values.items()} != wanted or not {"losses", "random/cpu"} <= set(tensors):
         raise InputError("checkpoint", "does not hold this model's state", "resume with the recipe of the run")
@@ -156,8 +159,9 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
         torch.cuda.set_rng_state(tensors["random/cuda"].clone(), state.model.device)
 
 
-def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    named = {f"model/{name}": parameter for name, parameter in state.model.named_parameters()}
+def _tensors(state: TrainingState, *, with_frozen: bool) -> dict[str, Tensor]:
+    parameters = dict(state.model.named_parameters()) if with_frozen else _trained(state.model)
+    named: dict[str, Tensor] = {f"model/{name}": value for name, value in parameters.items()}
     named |= {f"optimizer/{name}": value for name, value in state.optimizer.tensors().items()}
     for part, held in state.parts.items():
         named |= {f"parts/{part}/{name}": value for name, value in held.tensors().items()}
@@ -166,6 +170,11 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     if state.model.device.type == "cuda":
         named["random/cuda"] = torch.cuda.get_rng_state(state.model.device)
     return named
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Give the parameters that are not frozen."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _restore_parts(state: TrainingState, tensors: dict[str, Tensor], saved: tuple[str, ...]) -> None:

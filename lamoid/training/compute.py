@@ -1,5 +1,6 @@
 """How a run computes: in how many bits, compiled or not, and what is computed twice to save memory."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lamoid.assembly.block import Block
 from lamoid.assembly.layout import Layout
+from lamoid.assembly.likelihood import CompiledHead
+from lamoid.assembly.model import LanguageModel
+from lamoid.errors import InputError
 from lamoid.training.precision import STORED, ComputeCopy, Dtype, with_parameters
 
 
@@ -22,6 +26,24 @@ class ComputeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     compile: bool = False
     recompute: Literal["none", "blocks"] = "none"
+
+    def check(self, device: str) -> None:
+        """Raise ``InputError`` for a machine that cannot compile for this device."""
+        if not self.compile:
+            return
+        # Here, for to import the compiler takes seconds.
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+        from torch.utils._triton import has_triton
+
+        if device != "cpu" and not has_triton():
+            raise InputError("compute.compile", "needs Triton, which is not there", "install it, or leave it out")
+        if device == "cpu":
+            try:
+                get_cpp_compiler()
+            except InvalidCxxCompiler as error:
+                cure = "install one (CXX names it), or leave it out"
+                raise InputError("compute.compile", "needs a C++ compiler, and none was found", cure) from error
 
 
 class Reader:
@@ -40,11 +62,13 @@ class Reader:
             self.model = self._copy.model
         elif spec != ComputeSpec():
             self.model = with_parameters(original, self._parameters)
-        for block in [module for module in self.model.modules() if isinstance(module, Block)]:
+        if spec.compile:
+            _load_compiler()
+        for module in self.model.modules():
             if spec.compile:
-                block.forward = torch.compile(block.forward)
-            if spec.recompute == "blocks":
-                block.forward = computed_twice(block.forward)
+                _compile(module)
+            if spec.recompute == "blocks" and isinstance(module, Block):
+                vars(module)["forward"] = computed_twice(module.forward)
 
     def is_of(self, model: nn.Module) -> bool:
         """Does it read this model, with the parameters that it has now?"""
@@ -68,6 +92,22 @@ class Reader:
 
     def _requires(self) -> list[bool]:
         return [parameter.requires_grad for parameter in self.model.parameters()]
+
+
+def _load_compiler() -> None:
+    """Import it by itself: of what it imports in turn, torch's own, some is deprecated by torch."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+        import torch._inductor.compile_fx  # noqa: F401
+
+
+def _compile(module: nn.Module) -> None:
+    """Compile a block by itself, and what a model does behind its blocks: alike blocks are compiled once."""
+    if isinstance(module, Block):
+        vars(module)["forward"] = torch.compile(module.forward)
+    elif isinstance(module, LanguageModel):
+        vars(module.norm)["forward"] = torch.compile(module.norm.forward)
+        vars(module)["logits"] = CompiledHead(module.logits)
 
 
 def computed_twice(forward: Callable[[Tensor, Layout], Tensor]) -> Callable[[Tensor, Layout], Tensor]:

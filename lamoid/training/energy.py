@@ -50,11 +50,11 @@ class RaplCounter:
 
 
 class Energy:
-    """Adds up counters; ``begun`` joules were taken before, by the part of the run that this one goes on with."""
+    """Adds up counters; ``before`` joules were taken by those parts of the run that this one goes on with."""
 
-    def __init__(self, counters: Sequence[Counter], begun: float = 0.0) -> None:
+    def __init__(self, counters: Sequence[Counter], before: float = 0.0) -> None:
         self.counters = counters
-        self.begun = begun
+        self.before = before
         self._is_lost = False
         self._sampled = time.monotonic()
         self._joules = 0.0
@@ -80,7 +80,7 @@ class Energy:
         except (OSError, ValueError):
             self._is_lost = True
             return None
-        return self.begun + self._joules
+        return self.before + self._joules
 
 
 def find_energy(device: torch.device, powercap: Path = POWERCAP) -> Energy | None:

@@ -62,9 +62,7 @@ def stop_when_asked(asked: Asked, save: Callable[[TrainingState], None]) -> Call
         if asked.by is None:
             return
         save(state)
-        message = (
-            f"stopped by {asked.by.name} after step {state.step} of {state.steps}, which is saved. Go on: --resume"
-        )
-        raise Stopped(message, 128 + asked.by)
+        done = f"stopped by {asked.by.name} after step {state.step} of {state.steps}, which is saved"
+        raise Stopped(f"{done}. Go on with --resume.", 128 + asked.by)
 
     return hook

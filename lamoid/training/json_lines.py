@@ -34,13 +34,11 @@ class JsonLines:
             finally:
                 os.close(descriptor)
 
-    def last(self, name: str) -> float:
-        """Give the latest value of a figure that stands in the file, 0 if none does."""
-        for line in reversed(_lines(self.path)):
-            value = _entry(line).get(name)
-            if isinstance(value, int | float):
-                return float(value)
-        return 0.0
+
+def last_value(path: Path, name: str) -> float:
+    """Give the latest value of a figure that stands in a file of lines, 0 if none does."""
+    values = (_entry(line).get(name) for line in reversed(_lines(path)))
+    return next((float(value) for value in values if isinstance(value, int | float)), 0.0)
 
 
 def last_step(path: Path) -> int:

@@ -44,10 +44,7 @@ def open_wandb(
         x_disable_stats=True,
         x_save_requirements=False,
     )
-    if mode == "online" and not _has_key(wandb):
-        raise InputError(
-            "log.wandb", "is online, and W&B knows no key", "run `wandb login` first, or set it to offline"
-        )
+    check_wandb(mode)
     try:
         with figures_written(out / FOLDER):
             (out / FOLDER).mkdir(exist_ok=True)  # W&B, finding none, would write to the machine's temporary folder
@@ -76,9 +73,17 @@ def open_wandb(
     return write, run.finish
 
 
-def _has_key(wandb: Any) -> bool:
-    """Say whether W&B could send without asking for a key."""
-    return bool(wandb.Api is not None and wandb.api.api_key)
+def check_wandb(mode: Literal["off"] | Mode) -> None:
+    """Raise ``InputError`` if W&B would have to ask for a key, which nobody may be there to give."""
+    if mode != "online":
+        return
+    try:
+        import wandb
+    except ImportError:
+        return
+    if not wandb.api.api_key:
+        problem = "is online, and W&B knows no key"
+        raise InputError("log.wandb", problem, "run `wandb login` first, or set it to offline")
 
 
 def _wait_for_another_second(folder: Path, identity: str) -> None:

@@ -25,6 +25,7 @@ from lamoid.weights.names import TABLE, Naming, Part, joined_shape
 from lamoid.weights.read import Tensors
 
 TENSORS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+OWN = "adapter"
 PREFIX = "base_model.model."
 NARROW, WIDEN, MAGNITUDE = "lora_A", "lora_B", "lora_magnitude_vector"
 _LOW_RANK = re.compile(rf"(.+)\.(?:({NARROW}|{WIDEN})\.weight|({MAGNITUDE})(?:\.weight)?)")
@@ -54,13 +55,17 @@ class AdapterFolder:
 def open_adapter(folder: Path | str, name: str | None = None) -> AdapterFolder:
     """Open an adapter folder, called as the folder is unless a ``name`` is given. Raise ``InputError``.
 
+    A run's folder ``adapter`` is called as the run is.
+
     Pickled adapters are refused unread. The base model that the folder names is not looked for.
     """
     path = Path(folder)
     if not path.is_dir():
         what = "it is a file, not a folder" if path.exists() else "there is no such folder"
         raise InputError(path, what, f"Give a folder that holds {CONFIG} and {TENSORS}")
-    called = re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)[:64] if name is None else name
+    home = path.resolve()
+    own = home.parent.name if home.name == OWN else home.name
+    called = re.sub(r"[^A-Za-z0-9_-]", "_", own)[:64] if name is None else name
     check_name("name of the adapter", called)
     config = read_config(path)
     if not is_there(path, TENSORS):

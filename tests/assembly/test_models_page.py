@@ -13,11 +13,12 @@ from typing import Any, get_args
 
 import msgspec
 
+from lamoid.assembly.adapter import AdapterSpec
 from lamoid.assembly.attention import AttentionPositionSpec, CapSpec, QueryKeyNormSpec, ScaleSpec
 from lamoid.assembly.block import FeedForwardSpec, MixerSpec, OrderSpec
 from lamoid.assembly.embedding import EmbeddingSpec
 from lamoid.assembly.heads import NoTransformSpec, TiedSpec, TransformSpec
-from lamoid.assembly.linear import DenseSpec
+from lamoid.assembly.linear import AdaptedSpec, DenseSpec
 from lamoid.assembly.norm import NormSpec
 from lamoid.assembly.position import ScalingSpec
 from lamoid.assembly.sharing import ShareSpec
@@ -50,7 +51,8 @@ UNIONS: dict[str, Any] = {
     "`order` of a block": OrderSpec,
     "`heads`": HeadSpec,
     "`transform` of a head": NoTransformSpec | TransformSpec,
-    "`linear`": DenseSpec | TiedSpec,
+    "`linear`": DenseSpec | AdaptedSpec | TiedSpec,
+    "`adapters` of a linear": AdapterSpec,
     "`pool` of a head": PoolSpec,
 }
 

@@ -37,6 +37,7 @@ def test_three_forms_are_conversations(row: dict, wanted: list, tmp_path: Path) 
         {"messages": [{"role": "assistant", "content": ""}]},
         {"messages": [{"role": "assistant", "content": None}]},
         {"messages": MESSAGES, "tools": "a"},
+        {"messages": MESSAGES, "chat_template_kwargs": "a"},
         {"prompt": "a", "completion": " "},
         {"prompt": 1, "completion": "a"},
         {"prompt": "a"},

@@ -132,7 +132,10 @@ def test_word_models_get_small_words_without_stop_words() -> None:
     on = {name: msgspec.structs.replace(getattr(CleanSpec(), name), on=True) for name in ("lowercase", "segment")}
     stop = msgspec.structs.replace(CleanSpec().stop_words, on=True, languages=("en", "zh"), words=("River",))
     spec = CleanSpec(**on, stop_words=stop)
-    documents = [Document("en", "The River and THE stone, in winter: cold!"), Document("zh", "我来到北京清华大学的图书馆，" * 3)]
+    documents = [
+        Document("en", "The River and THE stone, in winter: cold!"),
+        Document("zh", "我来到北京清华大学的图书馆，" * 3),
+    ]
     kept, tally = run(documents, spec)
     assert kept[0].text == "stone , winter : cold !"
     assert kept[1].text == " ".join(["来到 北京 清华大学 图书馆 ，"] * 3)
@@ -180,7 +183,11 @@ def test_what_cannot_be_cleaned_so_is_refused_before_anything_is_read() -> None:
 
     for spec, workers, match in (
         (CleanSpec(language=LanguageRule(keep=("xx",))), 1, "language.keep: 'xx' cannot be told"),
-        (CleanSpec(stop_words=msgspec.structs.replace(CleanSpec().stop_words, languages=("xx",))), 1, "no list for 'xx'"),
+        (
+            CleanSpec(stop_words=msgspec.structs.replace(CleanSpec().stop_words, languages=("xx",))),
+            1,
+            "no list for 'xx'",
+        ),
         (CleanSpec(), 0, "workers: is 0"),
     ):
         with pytest.raises(InputError, match=match):

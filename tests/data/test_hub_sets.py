@@ -10,6 +10,7 @@ import pytest
 from lamoid.data.hub_sets import HubName, anchored_hub_name, hub_identity, is_hub_name, parse_hub_name
 from lamoid.data.sources import files_size, read_documents, source_names
 from lamoid.errors import InputError
+from lamoid.recipes.feed import TextData
 from lamoid.recipes.read_recipe import read_recipe
 from lamoid.recipes.training_data import gather_data
 
@@ -100,14 +101,14 @@ def test_relative_folders_are_taken_from_the_place_of_the_recipe(tmp_path: Path)
 
 @pytest.mark.parametrize("source", ["hf:", "hf::train", "hf:a/b/c/d", "hf:a b", "hf:../x/y", "hf:a:b c", "hf:a//b"])
 def test_what_is_no_name_is_refused_before_anything_is_asked(source: str) -> None:
-    with pytest.raises(InputError, match="names no data set|neither a folder nor a name"):
+    with pytest.raises(InputError, match=r"names no data set|neither a folder nor a name"):
         texts(source)
 
 
 def test_a_set_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"hf:nobody/nothing: cannot be read"):
         texts("hf:nobody/nothing")
-    with pytest.raises(InputError, match="cannot be read: .*small"):
+    with pytest.raises(InputError, match=r"cannot be read: .*small"):
         texts(f"hf:{make(tmp_path, 'json')}/small")
 
 
@@ -135,11 +136,12 @@ def test_a_row_without_text_is_named(tmp_path: Path) -> None:
 def test_a_recipe_may_name_a_data_set(tmp_path: Path) -> None:
     make(tmp_path, "saved")
     (tmp_path / "recipe.toml").write_text(
-        'training = {steps = 1, batch = 1}\nmodel = {width = 8, layers = 1, heads = 1, context = 8}\ntokenizer = {kind = "bytes"}\n'
-        'data = {train = ["hf:saved"], validation = "hf:saved:test"}\n'
+        "training = {steps = 1, batch = 1}\nmodel = {width = 8, layers = 1, heads = 1, context = 8}\n"
+        'tokenizer = {kind = "bytes"}\ndata = {train = ["hf:saved"], validation = "hf:saved:test"}\n'
     )
     recipe = read_recipe(tmp_path / "recipe.toml")
     data = gather_data(recipe, tmp_path / "run", None)
+    assert isinstance(data, TextData)
     assert data.train.manifest.documents == 2
     assert data.validation is not None
     assert data.validation.manifest.documents == 1

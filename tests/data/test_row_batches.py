@@ -9,7 +9,7 @@ from lamoid.data.task_rows import TaskLoader, by_length
 
 
 def drawn(count: int) -> list[np.ndarray]:
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(int(torch.randint(1 << 30, ())))
     return [rng.integers(1, 50, rng.integers(1, 9)) for _ in range(count)]
 
 
@@ -40,14 +40,17 @@ def test_a_batch_holds_the_rows_and_nothing_else() -> None:
 
 
 def test_packing_fits_and_loses_none() -> None:
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(int(torch.randint(1 << 30, ())))
     for _ in range(20):
         lengths = rng.integers(1, 33, rng.integers(1, 80)).tolist()
         rows = pack(lengths, 32)
         assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
         assert all(sum(lengths[index] for index in row) <= 32 for row in rows)
         # First-fit decreasing needs at most 11/9 of the best number of rows and one more (Johnson, 1973).
-        assert len(rows) <= 11 / 9 * np.ceil(sum(lengths) / 32) + 1 or sum(n > 16 for n in lengths) >= len(rows) * 9 / 11 - 1
+        assert (
+            len(rows) <= 11 / 9 * np.ceil(sum(lengths) / 32) + 1
+            or sum(n > 16 for n in lengths) >= len(rows) * 9 / 11 - 1
+        )
 
 
 def test_a_loader_goes_on_where_it_was() -> None:

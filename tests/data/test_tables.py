@@ -131,12 +131,14 @@ def test_a_damaged_parquet_file_is_noticed_or_reads_the_same(tmp_path: Path) -> 
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"a\.parquet"):
             texts(path)
+    outcomes: set[int | bool] = set()
     for place in range(0, len(whole), 5):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
-            assert len(texts(path)) == 50
+            outcomes.add(len(texts(path)))
         except InputError as error:
-            assert "a.parquet" in error.culprit
+            outcomes.add("a.parquet" in error.culprit)
+    assert outcomes == {50, True}
 
 
 def test_a_text_that_stands_in_many_rows_is_held_once(tmp_path: Path) -> None:
@@ -158,14 +160,14 @@ def test_a_text_that_stands_in_many_rows_is_held_once(tmp_path: Path) -> None:
 def test_a_packed_table_that_grows_a_hundredfold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed, "SMALL", 2**10)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(bytes(2**22)))
-    with pytest.raises(InputError, match="unpacks to more than .* bytes, 100 times its size"):
+    with pytest.raises(InputError, match=r"unpacks to more than .* bytes, 100 times its size"):
         texts(tmp_path / "a.parquet.gz")
 
 
 def test_a_row_group_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "LONGEST_COLUMN", 1000)
     path = write_parquet(tmp_path / "a.parquet", {"text": [str(n) * 10 for n in range(500)]})
-    with pytest.raises(InputError, match="has a row group with .* bytes of 'text', the limit is 1000"):
+    with pytest.raises(InputError, match=r"has a row group with .* bytes of 'text', the limit is 1000"):
         texts(path)
 
 

@@ -14,6 +14,7 @@ FILES = {
 }
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 400, 60, 8
 PUBLIC_VERBS = {
+    ("lamoid/recipes/clean.py", "clean"),
     ("lamoid/recipes/evaluate.py", "evaluate"),
     ("lamoid/recipes/fuse.py", "fuse"),
     ("lamoid/recipes/generate.py", "generate"),

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from lamoid.cli.main import run
+from lamoid.data.shards import open_shards
 from lamoid.errors import InputError
 from lamoid.recipes.clean import Cleaned, clean
 from lamoid.recipes.clean_stage import read_rules
@@ -19,7 +20,6 @@ from lamoid.recipes.progress import Progress
 from lamoid.recipes.tokenizer import tokenizer
 from lamoid.text.clean_rules import CleanSpec
 from lamoid.text.tokenizer import Tokenizer
-from lamoid.data.shards import open_shards
 
 SOUND = ["A first sound document about rivers and bridges.", "Another one, which speaks of winters in the mountains."]
 LINES = [*SOUND, "short", SOUND[0].upper(), f"<p>{SOUND[1]}</p>", "The third sound document, with a &amp; in it."]
@@ -65,7 +65,9 @@ def test_the_number_of_processes_and_the_day_change_no_byte(source: Path, tmp_pa
 
 def test_rules_come_from_a_file_and_from_the_command_line(source: Path, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
-    rules.write_text("[clean.length]\nleast_characters = 3\n[clean.exact]\non = false\n[clean.language]\nkeep = ['en']\n")
+    rules.write_text(
+        "[clean.length]\nleast_characters = 3\n[clean.exact]\non = false\n[clean.language]\nkeep = ['en']\n"
+    )
     spec = read_rules(rules, ["near.on=false", "clean.stop_words.languages=['de', 'zh']"])
     assert (spec.length.least_characters, spec.exact.on, spec.near.on) == (3, False, False)
     assert spec.language.keep == ("en",)
@@ -102,7 +104,9 @@ def test_rules_that_cannot_be_used_are_named(
 ) -> None:
     (tmp_path / "rules.toml").write_text(written)
     with pytest.raises(InputError, match=match):
-        clean([str(source)], out=tmp_path / "o.jsonl", rules=tmp_path / "rules.toml", set=[override] if override else [])
+        clean(
+            [str(source)], out=tmp_path / "o.jsonl", rules=tmp_path / "rules.toml", set=[override] if override else []
+        )
     assert not (tmp_path / "o.jsonl").exists()
 
 

@@ -1,4 +1,4 @@
-"""Going back from a step that must not be made: to the newest checkpoint, with other data, and the same after a kill."""
+"""Going back from a step that must not be made: to the newest checkpoint, with other data, the same after a kill."""
 
 import json
 import math
@@ -10,11 +10,19 @@ import pytest
 import torch
 
 from lamoid.errors import InputError
+from lamoid.recipes import train as recipe_file
+from lamoid.recipes import training_run
 from lamoid.recipes.train import train
 from lamoid.training import loop
 from lamoid.training.objectives import Example
 from lamoid.training.saver import Saver
 from lamoid.training.state import TrainingState
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in (recipe_file, training_run):
+        monkeypatch.setattr(file, "measure_peak", lambda *_: 1e12)
 
 
 @pytest.fixture
@@ -36,13 +44,12 @@ def recipe(tmp_path: Path) -> dict[str, Any]:
 def poison(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list of numbers that a batch's ids may add up to; such a batch has a loss that is no number."""
     sums: list[int] = []
-    real = loop.compute_gradients
+    real = loop._add_gradients
 
-    def spoiled(state: TrainingState, parts: Sequence[Example], objective: Any) -> float:
-        loss = real(state, parts, objective)
-        return math.nan if key(parts) in sums else loss
+    def spoiled(state: TrainingState, parts: Sequence[Example], objective: Any) -> torch.Tensor:
+        return real(state, parts, objective) * (math.nan if key(parts) in sums else 1.0)
 
-    monkeypatch.setattr(loop, "compute_gradients", spoiled)
+    monkeypatch.setattr(loop, "_add_gradients", spoiled)
     return sums
 
 
@@ -55,9 +62,14 @@ def key(parts: Sequence[Example]) -> int:
 def seen_by(recipe: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Train, and give the batches in order."""
     seen: list[int] = []
-    real = loop.compute_gradients
+    real = loop._add_gradients
+
+    def noted(state: TrainingState, parts: Sequence[Example], objective: Any) -> torch.Tensor:
+        seen.append(key(parts))
+        return real(state, parts, objective)
+
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "compute_gradients", lambda state, parts, o: seen.append(key(parts)) or real(state, parts, o))
+        patched.setattr(loop, "_add_gradients", noted)
         train(recipe, out=out)
     return seen
 
@@ -140,17 +152,14 @@ def test_a_return_crosses_a_move_and_takes_it_back(
     assert [move.step for move in result.moves] == [7]
 
 
-def test_returns_to_one_checkpoint_are_counted(
-    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_returns_to_one_checkpoint_are_counted(recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe["guard"]["most_in_a_row"] = 3
-    real = loop.compute_gradients
+    real = loop._add_gradients
 
-    def always(state: TrainingState, parts: Sequence[Example], objective: Any) -> float:
-        loss = real(state, parts, objective)
-        return math.nan if state.step == 4 else loss
+    def always(state: TrainingState, parts: Sequence[Example], objective: Any) -> torch.Tensor:
+        return real(state, parts, objective) * (math.nan if state.step == 4 else 1.0)
 
-    monkeypatch.setattr(loop, "compute_gradients", always)
+    monkeypatch.setattr(loop, "_add_gradients", always)
     with pytest.raises(InputError, match=r"training step 5: loss is nan, after 3 returns to step 3 already"):
         train(recipe, out=tmp_path / "run")
 

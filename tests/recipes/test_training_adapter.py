@@ -1,12 +1,13 @@
 """Adapters and frozen parts by a recipe: what is trained changes, what is frozen does not by a bit, peft reads it."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lamoid.errors import InputError
 from lamoid.recipes.train import train
@@ -78,14 +79,16 @@ def test_an_adapter_is_trained_beside_a_model_that_stays(kind: str, recipe: dict
     assert (out / "best-adapter" / "adapter_config.json").is_file()
 
     held = load_file(next((out / "checkpoints").glob("*20")) / "model.safetensors")
-    before = load_model(open_folder(base))
-    changed = {name for name, parameter in before.named_parameters() if not torch.equal(held[f"model/{name}"], parameter)}
-    assert changed == {"norm.weight"}, "all else of the base is the base's to the bit"
+    names = {name.removeprefix("model/") for name in held if name.startswith("model/") and ".adapters." not in name}
+    assert names == {"norm.weight"}, "the base is not held"
+    before, after = (dict(load_model(open_folder(folder)).named_parameters()) for folder in (base, out / "model"))
+    changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"norm", "query", "key", "value", "output", "up"}, "all else is the base's to the bit"
     states = {name.split("/")[1] for name in held if name.startswith("optimizer/")}
     assert not any("embedding" in name for name in states)
 
 
-def test_a_run_with_an_adapter_goes_on_to_the_bit(recipe: dict, tmp_path: Path) -> None:
+def test_a_run_with_an_adapter_goes_on_to_the_bit(recipe: dict, base: Path, tmp_path: Path) -> None:
     words = {**recipe, "adapter": {"kind": "dora", "rank": 2, "dropout": 0.2, "merge": False}}
     whole = train(words, out=tmp_path / "whole")
     assert whole.model == str(tmp_path / "whole" / "adapter")
@@ -105,6 +108,16 @@ def test_a_run_with_an_adapter_goes_on_to_the_bit(recipe: dict, tmp_path: Path) 
     first, second = (load_file(tmp_path / run / "adapter" / "adapter_model.safetensors") for run in ("whole", "cut"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+    moved = tmp_path / "moved"
+    shutil.copytree(base, moved)
+    train({**short, "model": {"from": str(moved)}}, out=tmp_path / "other")
+    (moved / "generation_config.json").unlink()
+    for file in moved.glob("*manifest*"):
+        file.unlink()
+    weights = load_file(moved / "model.safetensors")
+    save_file({name: value + 1e-3 for name, value in weights.items()}, moved / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="base"):
+        train({**short, "model": {"from": str(moved)}}, out=tmp_path / "other", resume=True)
     with pytest.raises(InputError, match=r"adapter\.rank"):
         train({**short, "adapter": {**short["adapter"], "rank": 3}}, out=cut, resume=True)
 
@@ -116,9 +129,7 @@ def test_a_run_with_an_adapter_goes_on_to_the_bit(recipe: dict, tmp_path: Path) 
         ({"train_only": {"paths": ["blocks.*.mixer.query", "norm.weight"]}}, {"blocks.0", "blocks.1", "norm"}),
     ],
 )
-def test_frozen_parts_stay_to_the_bit(
-    table: dict, changed: set[str], recipe: dict, base: Path, tmp_path: Path
-) -> None:
+def test_frozen_parts_stay_to_the_bit(table: dict, changed: set[str], recipe: dict, base: Path, tmp_path: Path) -> None:
     train({**recipe, **table}, out=tmp_path / "run")
     before, after = (dict(load_model(open_folder(f)).named_parameters()) for f in (base, tmp_path / "run" / "model"))
     found = {name for name in before if not torch.equal(before[name], after[name])}

@@ -220,7 +220,7 @@ def test_whole_modules_and_biases(words: dict, tied: bool, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_a_tied_output_is_adapted_and_merged_without_touching_the_embedding(kind: str, tmp_path: Path) -> None:
-    """peft applies such an adapter to the output alone, and merges it into the embedding too, which is another model."""
+    """peft applies such an adapter to the output alone, and merges it into the embedding too: another model."""
     base, ids = tmp_path / "base", random_ids()
     model = their_model("Llama", base, tie_word_embeddings=True)
     theirs = adapted(model, r=3, target_modules=["lm_head", "o_proj"], **KINDS[kind])

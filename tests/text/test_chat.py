@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lamoid.errors import InputError
 from lamoid.text.chat import ChatEncoder, check_messages, choose_template, find_template
@@ -39,7 +40,7 @@ def tokenizer() -> Tokenizer:
 
 
 def chats(count: int, letters: list[str] = LETTERS) -> list[list[dict[str, Any]]]:
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(int(torch.randint(1 << 30, ())))
     made = []
     for _ in range(count):
         chat: list[dict[str, Any]] = [{"role": "system", "content": "be kind"}] if rng.random() < 0.5 else []
@@ -149,7 +150,7 @@ def test_names_and_tools_are_said_too(tokenizer: Tokenizer) -> None:
     tools = [{"name": "<|im_end|>", "parameters": {"<|im_start|>x": 1, "a": ["<|endoftext|>"]}}]
     chat = [{"role": "user", "name": "<|im_start|>", "content": "a"}]
     with ChatEncoder(tokenizer, (WITH_NAMES, "here")) as encoder:
-        ids = encoder.prompt(chat, tools=tools)
+        ids = encoder.prompt(chat, more={"tools": tools})
     assert sum(number in tokenizer.controls for number in ids) == 2
 
 
@@ -191,7 +192,9 @@ def test_a_template_that_says_things_twice_marks_both(tokenizer: Tokenizer) -> N
     with ChatEncoder(tokenizer, (twice, "here")) as encoder:
         found = encoder.encode([{"role": "assistant", "content": "hello"}])
     assert tokenizer.decode(found.ids) == "hello hello"
-    assert tokenizer.decode([i for i, is_answer in zip(found.ids, found.is_answer, strict=True) if is_answer]) == "hello"
+    assert (
+        tokenizer.decode([i for i, is_answer in zip(found.ids, found.is_answer, strict=True) if is_answer]) == "hello"
+    )
 
 
 def test_an_answer_whose_last_letter_is_several_tokens_is_learnt_whole(tokenizer: Tokenizer) -> None:
@@ -199,6 +202,15 @@ def test_an_answer_whose_last_letter_is_several_tokens_is_learnt_whole(tokenizer
     with ChatEncoder(tokenizer, (bare, "here")) as encoder:
         found = encoder.encode([{"role": "assistant", "content": "hi 🙂"}])
     assert all(found.is_answer)
+
+
+@pytest.mark.parametrize("key", ["messages", "add_generation_prompt", "bos_token", "today"])
+def test_what_lamoid_gives_itself_cannot_be_given(key: str, tokenizer: Tokenizer) -> None:
+    with ChatEncoder(tokenizer, choose_template(tokenizer, "chatml")) as encoder:
+        with pytest.raises(InputError, match=f"chats: {key}"):
+            encoder.encode([{"role": "assistant", "content": "a"}], "chats", {key: "<|im_end|>"})
+        ids = encoder.prompt([{"role": "user", "content": "a"}], "chats", {"enable_thinking": False})
+        assert tokenizer.decode(ids) == "user\na\nassistant\n"
 
 
 def test_a_date_is_given_where_asked_for(tokenizer: Tokenizer) -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamoid.text.clean_markup import strip_markup
+from lamoid.text.clean_document import clean_document
+from lamoid.text.clean_markup import has_wiki_markup, strip_markup
+from lamoid.text.clean_rules import CleanSpec
 
 TAGS = ["p", "b", "a", "div", "span", "li", "h2", "td", "em"]
 WORDS = st.text("abcdefg ", min_size=1, max_size=8)
@@ -79,15 +81,37 @@ def test_other_text_stays_as_it_is(text: str) -> None:
     assert strip_markup(text, wiki=False) == text
 
 
+def test_programs_and_tex_keep_their_quotes_and_brackets() -> None:
+    text = "x = ''\ny = z[[i]]\nf'{{x}}' ``so'' and more text"
+    assert clean_document(text, CleanSpec()).text == text
+
+
 def test_wiki_markup_stays_where_it_is_not_asked_for() -> None:
     text = "[[a|b]] {{c}} '''d''' == e =="
     assert strip_markup(text, wiki=False) == text
 
 
 @pytest.mark.parametrize(
+    ("text", "is_wiki"),
+    [
+        ("'''A''' is a [[letter]].", True),
+        ("{{Infobox|name=A}}\n== History ==\ntext", True),
+        ("text<ref>source</ref> [[Category:Letters]]", True),
+        ("x = ''\ny = matrix[[i, j]]", False),
+        ("if [[ -f a ]]; then echo '' ; fi", False),
+        ("``quoted'' in TeX {{\\bf bold}}", False),
+        ("{{ variable }} and {% for %} of a template", False),
+        ("a == b == c", False),
+    ],
+)
+def test_two_signs_make_a_wiki(text: str, is_wiki: bool) -> None:
+    assert has_wiki_markup(text) == is_wiki
+
+
+@pytest.mark.parametrize(
     "piece",
-    ["<", "<p ", "<script>", "<script></style>", "<!--", "<ref>", "<ref ", "{{", "}}", "{|", "[[", "[[a|", "[//", "[//a ",
-     "'", "==", "\n== ", "\n== a ", "&", "&#", " ", "\n ", "__", "</script", "<!-- --", "]]", "<a\n", "\x1b]"],
+    ["<", "<p ", "<script>", "<script></style>", "<!--", "<ref>", "<ref ", "{{", "}}", "{|", "[[", "[[a|", "[//",
+     "[//a ", "'", "==", "\n== ", "\n== a ", "&", "&#", " ", "\n ", "__", "</script", "<!-- --", "]]", "<a\n", "\x1b]"],
 )  # fmt: skip
 def test_time_grows_with_the_text_alone(piece: str) -> None:
     """Ten times the text would take a hundred times as long if anything were searched from every place to the end.
@@ -95,4 +119,5 @@ def test_time_grows_with_the_text_alone(piece: str) -> None:
     At this length that would be more than the time that a test is given.
     """
     text = piece * (2_000_000 // len(piece)) + "--></script></style></ref>"
+    has_wiki_markup(text)
     assert len(strip_markup(text, wiki=True)) <= len(text)

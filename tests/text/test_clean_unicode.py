@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from lamoid.errors import InputError
 from lamoid.text.clean_unicode import lost_share, repair_unicode, require_ftfy, strip_controls
 
-RIGHT = ["schön, naïve, Łódź — “quoted” ‘so’", "中文，全角ＡＢＣ１２３。「引號」", "ﬁ ligature, ½, ①", "日本語カタカナ", "عربي فارسی"]
+RIGHT = [
+    "schön, naïve, Łódź — “quoted” ‘so’",
+    "中文，全角ＡＢＣ１２３。「引號」",
+    "ﬁ ligature, ½, ①",
+    "日本語カタカナ",
+    "عربي فارسی",
+]
 
 
 @pytest.mark.parametrize("text", RIGHT)

@@ -27,7 +27,7 @@ from lamoid.text.clean_words import is_unspaced, remove_words, segment, words_of
 )
 def test_words_of_every_script(text: str, words: list[str]) -> None:
     assert words_of(text) == words
-    assert is_unspaced(words) == (len(words) > 0 and all(len(word) == 1 for word in words) or "好" in words)
+    assert is_unspaced(words) == ((len(words) > 0 and all(len(word) == 1 for word in words)) or "好" in words)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60))

@@ -51,7 +51,10 @@ def test_what_has_no_words_is_unknown() -> None:
 
 def test_mixed_text_is_less_certain() -> None:
     english = "the house that we have is not in the town but it is on the hill "
-    alone, mixed = detect_language(english)[1], detect_language(english + "der Hund ist nicht mit der Katze und das ist")[1]
+    alone, mixed = (
+        detect_language(english)[1],
+        detect_language(english + "der Hund ist nicht mit der Katze und das ist")[1],
+    )
     assert 0 < mixed < alone <= 1
 
 

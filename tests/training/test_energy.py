@@ -87,7 +87,7 @@ def test_steps_look_once_a_second_so_that_no_turn_is_missed(tmp_path: Path, monk
 def test_a_run_that_goes_on_adds_to_what_was_taken_before(tree: Path) -> None:
     energy = find_energy(CPU, tree)
     assert energy is not None
-    energy.begun = 40.0
+    energy.before = 40.0
     count(tree / "intel-rapl:1", 2_000_000)
     assert energy.joules() == pytest.approx(42.0)
 

@@ -119,12 +119,12 @@ def test_a_run_that_skips_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert guard.in_a_row == judge.in_a_row
 
 
-def _stretched(steps: int) -> ScheduleSpec:
-    """Give the schedule of a run of ``steps``, whatever the state's own number of steps is."""
+def _stretched(whole: int) -> ScheduleSpec:
+    """Give the schedule of a run of ``whole`` steps, whatever the state's own number of steps is."""
 
     class Stretched(ScheduleSpec, frozen=True):
-        def share(self, step: int, _: int) -> float:
-            return ScheduleSpec.share(self, step, steps)
+        def share(self, step: int, steps: int) -> float:
+            return ScheduleSpec.share(self, step, whole)
 
     return Stretched(warmup=2)
 
@@ -185,7 +185,8 @@ def test_too_few_losses_and_rounding_are_no_spikes() -> None:
 
 def test_an_infinite_gradient_is_caught_too() -> None:
     state = make_state()
-    state.model.norm.weight.register_hook(lambda gradient: gradient * math.inf)
+    weight = state.model.get_parameter("norm.weight")
+    weight.register_hook(lambda gradient: gradient * math.inf)
     run(state, ["good"], Guard(GuardSpec(on_nonfinite="skip", most_in_a_row=99)))
     assert [incident.what.partition(" is ")[0] for incident in state.incidents] == ["norm of the gradient"] * 8
 

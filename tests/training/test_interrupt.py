@@ -14,12 +14,20 @@ import pytest
 import tomli_w
 
 from lamoid.errors import Stopped
+from lamoid.recipes import train as recipe_file
+from lamoid.recipes import training_run
 from lamoid.recipes.train import train
 from lamoid.training.interrupt import heed_signals
 from lamoid.training.saver import Saver
 from lamoid.training.state import TrainingState
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in (recipe_file, training_run):
+        monkeypatch.setattr(file, "measure_peak", lambda *_: 1e12)
 
 
 @pytest.fixture
@@ -56,7 +64,9 @@ def test_the_first_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
     before = [signal.getsignal(each) for each in SIGNALS]
     with monkeypatch.context() as patched:
         signal_at(patched, step, number)
-        with pytest.raises(Stopped, match=rf"by {number.name} after step {step} of 10, which is saved.*--resume") as left:
+        with pytest.raises(
+            Stopped, match=rf"by {number.name} after step {step} of 10, which is saved.*--resume"
+        ) as left:
             train(recipe, out=tmp_path / "run")
     assert left.value.status == 128 + number
     assert [signal.getsignal(each) for each in SIGNALS] == before
@@ -66,22 +76,34 @@ def test_the_first_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def start(folder: Path, recipe: dict[str, Any], slow: str) -> subprocess.Popen[str]:
-    """Start the command in a process of its own, with every evaluation or save made slow."""
+SCRIPT = """
+import sys, time, torch
+from lamoid.cli.main import run
+from lamoid.recipes import train
+
+torch.set_num_threads(1)
+real = train.evaluate
+
+def slow(*parts):
+    hook = real(*parts)
+
+    def evaluate(state):
+        print("SLOW", flush=True)
+        time.sleep(1.0)
+        hook(state)
+
+    return evaluate
+
+train.evaluate = slow
+sys.exit(run(["train", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+def start(folder: Path, recipe: dict[str, Any]) -> subprocess.Popen[str]:
+    """Start the command in a process of its own, with every evaluation made slow."""
     path = folder / "recipe.toml"
     path.write_text(tomli_w.dumps(recipe))
-    script = (
-        "import sys, time, torch; torch.set_num_threads(1)\n"
-        "from lamoid.cli.main import run\n"
-        "import lamoid.training.hooks as hooks, lamoid.training.checkpoint as checkpoint\n"
-        f"from lamoid.recipes import train; place, name = {slow}\n"
-        "real = getattr(place, name)\n"
-        "def slow(*a, **k):\n"
-        "    print('SLOW', flush=True); time.sleep(1.0); return real(*a, **k)\n"
-        "setattr(place, name, slow)\n"
-        "sys.exit(run(['train', sys.argv[1], '--out', sys.argv[2]]))\n"
-    )
-    command = [sys.executable, "-c", script, str(path), str(folder / "run")]
+    command = [sys.executable, "-c", SCRIPT, str(path), str(folder / "run")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -90,27 +112,26 @@ def wait_until_slow(process: subprocess.Popen[str]) -> None:
     while line := process.stdout.readline():
         if "SLOW" in line:
             return
-    assert process.stderr is not None
-    pytest.fail(process.stderr.read())
+    pytest.fail(process.communicate()[1])
 
 
 def test_in_the_middle_of_an_evaluation_the_command_saves_says_so_and_ends_with_143(
     recipe: dict, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, recipe, "(hooks, 'measure_loss')")
+    process = start(tmp_path, recipe)
     wait_until_slow(process)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 143, told
     assert "once more to leave at once" in told
-    assert "stopped by SIGTERM after step 4 of 10, which is saved. Go on with --resume." in told
+    assert "stopped by SIGTERM after step 4 of 10, which is saved. Go on with --resume." in told, told
     assert (tmp_path / "run" / "checkpoints" / "step-00000004" / "manifest.json").is_file()
 
 
 def test_the_second_signal_leaves_at_once_and_what_was_whole_stays(recipe: dict, tmp_path: Path) -> None:
     recipe["checkpoint"]["every"] = 2
     recipe["evaluation"]["every"] = 5
-    process = start(tmp_path, recipe, "(hooks, 'measure_loss')")
+    process = start(tmp_path, recipe)
     wait_until_slow(process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)

@@ -33,12 +33,17 @@ def test_what_is_written_stands_under_the_name(name: str, tmp_path: Path) -> Non
     assert [path.name for path in target.parent.iterdir()] == [name]
 
 
+def give_up(target: Path) -> None:
+    with durable_stream(target, overwrite=True) as file:
+        file.write(b"x" * 2**21)
+        raise KeyError
+
+
 def test_after_an_error_everything_is_as_before(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     for name in ("a", "b", "c.gz"):
-        with pytest.raises(KeyError), durable_stream(tmp_path / name, overwrite=True) as file:
-            file.write(b"x" * 2**21)
-            raise KeyError
+        with pytest.raises(KeyError):
+            give_up(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 
