@@ -47,6 +47,8 @@ COLOURS = {"causal": "#777777", "BERT": "#2a6099", "T5": "#c1440e", "ELECTRA": "
 TRIED = 30
 """Steps that are timed."""
 EVALUATIONS = 12
+_REPLACED = -(0.15 * math.log(0.15) + 0.85 * math.log(0.85))
+"""Nats a token of whoever knows of replacements only how often they are, at most: if no sample hits what was there."""
 
 
 def recipe_of(name: str, arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
@@ -85,7 +87,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     last = [line for line in lines if "validation_loss" in line][-1]
     entropy = target_entropy(recipe, arguments)
     print(
-        f"{name}: {curve[-1][1]:.4f} nats a target, unigrams {entropy:.4f}; {result.steps} steps, {result.seconds:.0f} s",
+        f"{name}: {curve[-1][1]:.4f} nats a target, unigrams {entropy:.4f}",
+        f"{result.steps} steps, {result.seconds:.0f} s",
+        sep="; ",
         flush=True,
     )
     return {
@@ -156,7 +160,7 @@ def main() -> None:
     rows = [measure(name, arguments) for name in arguments.only]
     for row in rows:
         if row["model"] == "ELECTRA":
-            row["replaced_entropy"] = _replaced_entropy(row)
+            row["replaced_entropy"] = _REPLACED
     report = {
         "date": date.today().isoformat(),
         "metric": "validation loss in nats a target, after the last step",
@@ -173,12 +177,6 @@ def main() -> None:
         print(f"{row['model']:10} {figures} {row['unigram_entropy']:9.4f}  {row['terms']}")
     (arguments.out / f"pretraining-{report['date']}.json").write_text(json.dumps(report, indent=1) + "\n")
     draw(rows, arguments.picture)
-
-
-def _replaced_entropy(row: dict[str, Any]) -> float:
-    """Give at most what it is worth to know how often a token is replaced: that of every masked one being replaced."""
-    share = 0.15
-    return -(share * math.log(share) + (1 - share) * math.log(1 - share))
 
 
 if __name__ == "__main__":

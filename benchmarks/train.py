@@ -37,7 +37,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from lamoid.assembly.attention import attend
+from lamoid.assembly.attend import attend
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.layout import Sight
 from lamoid.assembly.likelihood import token_nats
@@ -47,7 +47,7 @@ from lamoid.data.manifest import Manifest, Shard
 from lamoid.data.shards import Shards
 from lamoid.training.compute import ComputeSpec
 from lamoid.training.loop import train_loop
-from lamoid.training.objectives import OBJECTIVES, Objective, Term
+from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec
 from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.peak import measure_peak
@@ -96,7 +96,7 @@ class Size:
             ours = load_model(open_folder(Path(scratch)))
             for parameter in [*ours.parameters(), *peer.parameters()]:
                 parameter.data = parameter.data.clone()  # the folder goes away, and both sides lie in memory alike
-        return ours.to(self.device), peer.to(self.device)
+        return ours.to(self.device), nn.Module.to(peer, self.device)
 
     def batches(self) -> Iterator[Tensor]:
         """Give ids (rows, tokens + 1) that can be learnt: each follows from the one before, but for one in four."""
@@ -176,6 +176,7 @@ def ratio(times: dict[str, list[float]], ours: str, theirs: str) -> float:
 def compare_steps(name: str, size: Size, turns: int, peak: float, modes: tuple[str, ...]) -> dict[str, Any]:
     """Time a step in bf16: ours and transformers', in each of the modes."""
     starts, sides, first = {}, {}, {}
+    spec = size.build()[0].spec
     for mode in modes:
         ours, peer = size.build()
         compute = ComputeSpec(compile=mode == "compiled")
@@ -186,10 +187,10 @@ def compare_steps(name: str, size: Size, turns: int, peak: float, modes: tuple[s
         first[side] = steps(2)[0]
         starts[side] = time.perf_counter() - began
     times = in_turns(sides, turns)
-    flops = 3.0 * ours.spec.flops(size.tokens) * size.rows * size.tokens
+    flops = 3.0 * spec.flops(size.tokens) * size.rows * size.tokens
     return {
         "name": name,
-        "parameters": ours.spec.parameters(),
+        "parameters": spec.parameters(),
         "first_loss": first,
         "seconds_of_two_first_steps": starts,
         "seconds": {side: statistics.median(listed) for side, listed in times.items()},
@@ -254,39 +255,21 @@ def compare_loops(size: Size, steps: int) -> dict[str, Any]:
 
 
 def split_step(size: Size, turns: int, peak: float, bandwidth: float) -> dict[str, Any]:
-    """Say how long the parts of a compiled bf16 step take, each measured by leaving it out or by itself.
+    """Say how long a compiled bf16 step takes and its parts, each by itself; the rest is what they leave of the step.
 
-    The limit of products is the operations over the peak, that of the optimiser its bytes over the bandwidth.
+    Products are those of the blocks, forward and backward, the loss is the head's product and what follows it. The
+    limit of products is the operations over the peak, that of the optimiser its bytes over the bandwidth.
     """
     ours, _ = size.build()
     compute = ComputeSpec(compile=True)
     whole = our_steps(ours, size, "bfloat16", compute)
-    trunk, _ = size.build()
-    spec = trunk.spec
-
-    def no_loss(model: LanguageModel, example: Any) -> dict[str, Term]:
-        hidden = model.read(example.batch.to(model.device)).hidden
-        return {"next_token": Term(hidden.float().square().sum(), hidden.shape[0] * hidden.shape[1])}
-
-    state = TrainingState(trunk, AdamWSpec(learning_rate=RATE).build(trained_parameters(trunk)), 0, "bfloat16")
-    state.compute = compute
-    objective = Objective(no_loss, OBJECTIVES["causal"].counts)
-    batches = ([TrainingBatch(Batch(ids[:, :-1]), ids[:, 1:])] for ids in size.batches())
-
-    def trunk_only(count: int) -> None:
-        state.steps = state.step + count
-        train_loop(state, batches, objective, lambda state, loss: _drop(state), [])
-
     tokens = size.rows * size.tokens
-    products = matrix_products(size)
-    attention = attention_alone(size)
-    optimizer = optimizer_alone(ours)
     sides = {
         "step": whole,
-        "trunk forward and backward": trunk_only,
-        "matrix products": products,
-        "attention": attention,
-        "optimizer": optimizer,
+        "matrix products": matrix_products(size),
+        "attention": attention_alone(size),
+        "loss": loss_alone(ours, size),
+        "optimizer": optimizer_alone(ours),
     }
     for side in sides.values():
         side(2)
@@ -294,7 +277,7 @@ def split_step(size: Size, turns: int, peak: float, bandwidth: float) -> dict[st
     inner = size.width
     pairs = 2 * 2 * size.tokens * inner * tokens * size.layers  # two products over all pairs, masked ones too
     head = 2 * size.width * size.vocab * tokens
-    numbers = spec.parameters()
+    numbers = ours.spec.parameters()
     limits = {
         "matrix products": 3 * _linear_flops(size) * tokens / peak,
         "attention": 3 * pairs / 2 / peak,
@@ -302,24 +285,11 @@ def split_step(size: Size, turns: int, peak: float, bandwidth: float) -> dict[st
         # Adam reads weight, gradient and two moments and writes three; weights and gradients are cast, 16 bits each.
         "optimizer": numbers * (7 * 4 + 2 * (4 + 2)) / bandwidth,
     }
-    loss = seconds["step"] - seconds["trunk forward and backward"] - seconds["optimizer"]
-    known = seconds["matrix products"] + seconds["attention"] + loss + seconds["optimizer"]
+    rest = 2.0 * seconds["step"] - sum(seconds.values())
     return {
-        "seconds": {
-            "step": seconds["step"],
-            "matrix products": seconds["matrix products"],
-            "attention": seconds["attention"],
-            "loss": loss,
-            "optimizer": seconds["optimizer"],
-            "rest": seconds["step"] - known,
-        },
+        "seconds": {**seconds, "rest": rest},
         "limits": {**limits, "step": sum(limits.values())},
     }
-
-
-def _drop(state: TrainingState) -> None:
-    for parameter in state.model.parameters():
-        parameter.grad = None
 
 
 def _shapes(size: Size) -> list[tuple[int, int]]:
@@ -369,6 +339,22 @@ def attention_alone(size: Size) -> Callable[[int], None]:
     def run(count: int) -> None:
         for _ in range(count * size.layers):
             torch.autograd.grad(compiled(*parts, Sight(None, causal=True)), parts, gradient)
+
+    return run
+
+
+def loss_alone(model: LanguageModel, size: Size) -> Callable[[int], None]:
+    """Give a function that makes the loss from the trunk's output alone, forward and backward, compiled, in bf16."""
+    optimizer = AdamWSpec().build(trained_parameters(model))
+    state = TrainingState(model, optimizer, 1, "bfloat16", compute=ComputeSpec(compile=True))
+    reader, targets = state.reader, next(size.batches())[:, 1:].to(size.device)
+    shape = (size.rows, size.tokens, size.width)
+    hidden = torch.randn(shape, dtype=torch.bfloat16, device=size.device).requires_grad_()
+    table = reader.embedding.tokens.weight
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            torch.autograd.grad(token_nats(hidden, reader.logits, targets).sum(), (hidden, table))
 
     return run
 

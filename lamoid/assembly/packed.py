@@ -60,7 +60,9 @@ def pack_documents(runs: Tensor, positions: Tensor) -> Packed:
     return Packed(tuple(drawers), torch.where(runs != 0, origins.view_as(runs), laid))
 
 
-def attend_within(queries: Tensor, keys: Tensor, values: Tensor, packed: Packed, attend: Attend, *, causal: bool) -> Tensor:
+def attend_within(
+    queries: Tensor, keys: Tensor, values: Tensor, packed: Packed, attend: Attend, *, causal: bool
+) -> Tensor:
     """Let (B, H, T, D) queries see the (B, G, T, D) keys of their own documents; padding gets zeros.
 
     ``attend`` is called for each drawer, with a mask (N, 1, 1, L) of the keys that are there where the order does not
@@ -69,9 +71,11 @@ def attend_within(queries: Tensor, keys: Tensor, values: Tensor, packed: Packed,
     flat = [x.transpose(1, 2).flatten(0, 1) for x in (queries, keys, values)]
     parts = []
     for places, is_there in packed.drawers:
-        taken = [x.index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2) for x in flat]
+        mine, seen, told = (
+            x.index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2) for x in flat
+        )
         mask = None if causal else is_there[:, None, None]
-        parts.append(attend(*taken, mask).transpose(1, 2).flatten(0, 1))
+        parts.append(attend(mine, seen, told, mask).transpose(1, 2).flatten(0, 1))
     parts.append(flat[0].new_zeros(1, *flat[0].shape[1:]))
     rows, heads, tokens, width = queries.shape
     mixed = torch.cat(parts).index_select(0, packed.origins.flatten())

@@ -89,20 +89,18 @@ class Masking:
 def _whole_words(first: Row, sizes: Row, count: int, draws: np.random.Generator) -> Row:
     """Choose words at random until ``count`` tokens are; a word that would be too many is passed over.
 
-    If the one-word rest of a text is longer than ``count``, the shortest word is chosen, so that there is a target.
+    Where all are, the shortest is chosen, so that there is a target.
     """
-    places: list[NDArray[np.int64]] = []
+    chosen: list[int] = []
     left = count
-    for word in draws.permutation(len(first)):
+    for word in draws.permutation(len(first)).tolist():
         if sizes[word] <= left:
-            places.append(np.arange(first[word], first[word] + sizes[word]))
+            chosen.append(word)
             left -= int(sizes[word])
             if not left:
                 break
-    if not places:
-        shortest = int(np.argmin(sizes))
-        places.append(np.arange(first[shortest], first[shortest] + sizes[shortest]))
-    return np.concatenate(places)
+    chosen = chosen or [int(np.argmin(sizes))]
+    return np.concatenate([first[word] + np.arange(int(sizes[word])) for word in chosen])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prefix language modelling (Raffel et al., 2020): the first part of a text is seen from everywhere, the rest is said."""
+"""Prefix language modelling (Raffel et al., 2020): a text's first part is seen from everywhere, the rest is said."""
 
 from dataclasses import dataclass, replace
 

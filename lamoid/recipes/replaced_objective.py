@@ -66,7 +66,8 @@ class ReplacedTable(TextObjective, frozen=True, forbid_unknown_fields=True, tag_
 
     def beside(self, spec: ModelSpec) -> dict[str, ModelSpec]:
         """Give the generator: the model, but for the width of its stream, its heads and its feed-forwards."""
-        heads = [block.mixer.heads for block in spec.blocks if _is_plain(block)]
+        parts = [_parts(block) for block in spec.blocks]
+        heads = [mixer.heads for mixer, _ in filter(None, parts)]
         if len(heads) != len(spec.blocks):
             problem = "is not made of blocks with attention and a feed-forward alone, so no small one is known"
             raise InputError("model.blocks", problem, 'choose family = "electra" or "bert"')
@@ -103,7 +104,7 @@ class ReplacedTable(TextObjective, frozen=True, forbid_unknown_fields=True, tag_
         return replaced(self.weight)
 
     def _small(self, block: Any) -> BlockSpec:
-        mixer, feedforward = block.mixer, block.feedforward
+        mixer, feedforward = _parts(block) or (block.mixer, block.feedforward)
         heads = max(1, round(mixer.heads * self.generator))
         kv_heads = max(1, heads * mixer.kv_heads // mixer.heads) if mixer.kv_heads else 0
         mixer = msgspec.structs.replace(mixer, heads=heads, kv_heads=kv_heads)
@@ -113,10 +114,9 @@ class ReplacedTable(TextObjective, frozen=True, forbid_unknown_fields=True, tag_
         )
 
 
-def _is_plain(block: Any) -> bool:
-    """Is it attention and a feed-forward, both of which have a size that can be made smaller?"""
-    return (
-        isinstance(block, BlockSpec)
-        and isinstance(block.mixer, AttentionSpec)
-        and isinstance(block.feedforward, PlainSpec | GatedSpec)
-    )
+def _parts(block: Any) -> tuple[AttentionSpec, PlainSpec | GatedSpec] | None:
+    """Give attention and feed-forward of a block that has nothing else; both have a size that can be made smaller."""
+    if not isinstance(block, BlockSpec) or not isinstance(block.mixer, AttentionSpec):
+        return None
+    feedforward = block.feedforward
+    return (block.mixer, feedforward) if isinstance(feedforward, PlainSpec | GatedSpec) else None

@@ -31,9 +31,9 @@ def train_tokenizer(
     ``bytes`` learns byte pairs (BPE). ``characters`` has one token a character, the rarest left to single bytes where
     ``vocab`` is too small; ``closed=True`` leaves the bytes out, so that other characters are an InputError later.
     Token 0 is the one control token, ``<|endoftext|>``, which both opens and closes a document. With ``mask`` it has
-    BERT's instead, ``[PAD]``, ``[CLS]``, ``[SEP]`` and ``[MASK]``, and puts the second around a text and the third behind
-    it. With ``sentinels``, so many of ``<extra_id_0>`` and on, the first of the highest id, and without ``mask`` T5's
-    ``<pad>`` and ``</s>``. They come first, and count in ``vocab``.
+    BERT's instead, ``[PAD]``, ``[CLS]``, ``[SEP]`` and ``[MASK]``, and puts the second before a text and the third
+    behind it. With ``sentinels`` it has so many of ``<extra_id_0>`` and on, the first of the highest id, and without
+    ``mask`` T5's ``<pad>`` and ``</s>``. Control tokens come first, and count in ``vocab``.
     """
     controls = _controls(mask, sentinels)
     if kind not in ("bytes", "characters"):

@@ -23,7 +23,7 @@ from lamoid.training.incident import Incident
 from lamoid.training.move_report import MoveReport
 from lamoid.training.state import TrainingState
 from lamoid.weights.durable import NotCommitted, durable_folder, sweep
-from lamoid.weights.write import write_tensors
+from lamoid.weights.slices import write_sliced
 
 STATE, BASE = "state.json", "base"
 _NAME = re.compile(r"step-\d{8,}")
@@ -94,7 +94,7 @@ class Checkpoints:
     def commit(self, snapshot: "Snapshot") -> None:
         """Write a checkpoint, then remove those that are more than ``keep`` back."""
         with durable_folder(self.place / f"step-{snapshot.step:08}", overwrite=True) as draft:
-            write_tensors(draft, snapshot.tensors)
+            write_sliced(draft, snapshot.tensors)
             draft.write(STATE, snapshot.saved)
         try:
             for old in self.list()[: -self.keep]:

@@ -1,9 +1,8 @@
 """What encoders are pre-trained on: masked tokens, and questions about a pair of texts."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
-import torch
 from torch import Tensor
 
 from lamoid.assembly.batch import Batch
@@ -60,13 +59,20 @@ def pairs(name: str) -> Objective:
     def counts(example: PairExample) -> dict[str, int]:
         return {**count_masked(example), name: int((example.labels != IGNORED).sum())}
 
-    return Objective(_any(terms), _any(counts))
+    # The loop hands on the examples that the recipe's view made: here pairs.
+    return Objective(
+        cast("Callable[[LanguageModel, Example], Terms]", terms), cast("Callable[[Example], dict[str, int]]", counts)
+    )
 
 
 def _answered(model: LanguageModel, reading: Reading, batch: Batch, example: PairExample) -> Term:
     logits = model.answer(reading.hidden, batch, pair_head(model))
-    nats = token_nats(logits, torch.nn.Identity(), example.labels.to(model.device))
+    nats = token_nats(logits, _as_they_are, example.labels.to(model.device))
     return Term(nats.sum(), int((example.labels != IGNORED).sum()))
+
+
+def _as_they_are(logits: Tensor) -> Tensor:
+    return logits
 
 
 def pair_head(model: LanguageModel) -> str:
@@ -75,11 +81,6 @@ def pair_head(model: LanguageModel) -> str:
         if isinstance(head, NextSentenceSpec):
             return name
     raise InputError("model.heads", "have none that tells of a pair", 'add one of kind "next_sentence"')
-
-
-def _any(function: Callable) -> Callable:
-    """The loop hands on the examples that the recipe's view made: here pairs."""
-    return function
 
 
 MASKED = Objective(masked, count_masked)

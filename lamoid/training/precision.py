@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -33,7 +33,7 @@ class ComputeCopy:
         rooms = [-(-parameter.numel() // _ALIGNED) * _ALIGNED for parameter in self._masters]
         device = self._masters[0].device
         self.buffer = torch.zeros(sum(rooms), dtype=dtype, device=device)
-        self._copies = []
+        self._copies: list[nn.Parameter] = []
         for part, master in zip(self.buffer.split(rooms), self._masters, strict=True):
             view = part[: master.numel()].view(master.shape)
             self._copies.append(nn.Parameter(view, requires_grad=master.requires_grad))
@@ -43,7 +43,7 @@ class ComputeCopy:
     @torch.no_grad()
     def refresh(self) -> None:
         """Round the masters into the copy."""
-        torch._foreach_copy_(self._copies, self._masters)
+        _copy(list(self._copies), list(self._masters))
 
     @torch.no_grad()
     def collect(self, factor: float = 1.0) -> None:
@@ -62,11 +62,11 @@ class ComputeCopy:
                 sums.append(master.grad)
                 parts.append(part)
         if wide:
-            torch._foreach_copy_(wide, narrow)
+            _copy(wide, narrow)
         if factor != 1.0:
-            torch._foreach_mul_(wide, factor)
+            torch._foreach_mul_(wide, factor)  # pyright: ignore[reportPrivateImportUsage]
         if sums:
-            torch._foreach_add_(sums, parts)
+            torch._foreach_add_(sums, parts)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def with_parameters(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Any:
@@ -80,3 +80,8 @@ def with_parameters(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Any
             if name in vars(module):
                 memo[id(vars(module)[name])] = vars(module)[name]
     return copy.deepcopy(model, memo)
+
+
+def _copy(into: list[Tensor], tensors: list[Tensor]) -> None:
+    """Copy all in one call, cast to what they are copied into."""
+    torch._foreach_copy_(into, tensors)  # pyright: ignore[reportPrivateImportUsage]

@@ -1,5 +1,6 @@
 """Replaced-token detection (ELECTRA, Clark et al., 2020): which tokens of a text did a small masked model put there?"""
 
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import torch
@@ -51,11 +52,12 @@ def replaced(weight: float) -> Objective:
             **balance(read, counts["balance"]),
         }
 
-    def count(example: DrawnExample) -> dict[str, int]:
+    def count(example: Example) -> dict[str, int]:
         counts = count_masked(example)
         return {**counts, "replaced": counts["balance"]}
 
-    return Objective(cast("object", terms), count)  # pyright: ignore[reportArgumentType]
+    # The loop hands on whatever model and examples it was given: here a group, and examples that hold draws.
+    return Objective(cast("Callable[[LanguageModel, Example], Terms]", terms), count)
 
 
 @torch.no_grad()
@@ -73,7 +75,7 @@ def inverse(shares: Tensor, draws: Tensor) -> Tensor:
     """Give the token (N,) in whose share of the probabilities (N, vocab), laid end to end, each number (N,) falls."""
     ends = shares.double().cumsum(-1)
     # Rounding must not carry a number beyond the last token that has any probability.
-    reached = (draws.double() * ends[:, -1]).clamp(max=torch.nextafter(ends[:, -1], ends.new_zeros(()))) [:, None]
+    reached = (draws.double() * ends[:, -1]).clamp(max=torch.nextafter(ends[:, -1], ends.new_zeros(())))[:, None]
     return torch.searchsorted(ends, reached, right=True)[:, 0].clamp(max=shares.shape[-1] - 1)
 
 

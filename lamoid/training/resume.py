@@ -14,7 +14,7 @@ from lamoid.strict_json import parse_json
 from lamoid.training.checkpoint import STATE, Checkpoints, SavedState, restore
 from lamoid.training.state import TrainingState
 from lamoid.weights.durable import verify
-from lamoid.weights.read import open_tensors
+from lamoid.weights.slices import read_sliced
 
 MOST_STATE_BYTES = 10**8
 
@@ -38,8 +38,7 @@ def resume(state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], 
             say(f"The checkpoint {_set_aside(folder, error)}")
             continue
         _check_identity(folder, saved.identity, checkpoints.identity)
-        tensors = open_tensors(folder)
-        restore(state, {name: tensors.tensor(name) for name in tensors}, saved)
+        restore(state, read_sliced(folder), saved)
         return saved.position
     if found:
         cure = "train from the start into another folder, or mend one from a copy"

@@ -73,7 +73,7 @@ class TrainingState:
     incidents: list[Incident] = field(default_factory=list)
     seconds: float = 0.0
     tokens: int = 0
-    compute: ComputeSpec = ComputeSpec()
+    compute: ComputeSpec = field(default_factory=ComputeSpec)
     _losses: list[float] = field(default_factory=list)
     judge: Judge = _accept
     _norm: float | Tensor = 0.0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lamoid.assembly.attention import attend
+from lamoid.assembly.attend import attend
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.initialise import initialise
@@ -47,7 +47,10 @@ def test_packed_attention_and_its_gradient_are_those_with_a_mask(sees: Any, toke
     segments, parts = draw_segments(6, tokens), draw_parts(6, tokens)
     is_real = (segments != 0)[:, None, :, None]
     found = []
-    for sight in (layout_of(segments).sight_apart(sees, EverywhereSpec()), layout_of(segments).sight(sees, EverywhereSpec())):
+    for sight in (
+        layout_of(segments).sight_apart(sees, EverywhereSpec()),
+        layout_of(segments).sight(sees, EverywhereSpec()),
+    ):
         answer = attend(*parts, sight) * is_real
         found.append((answer, *torch.autograd.grad((answer * torch.arange(tokens)[:, None]).sum(), parts)))
     for mine, masked in zip(*found, strict=True):
@@ -74,7 +77,7 @@ def test_a_row_of_nothing_but_padding_gives_zeros() -> None:
     assert not attend(*draw_parts(2, 5), sight).any()
 
 
-@pytest.mark.parametrize("sees, reach", [(PrefixSpec(), EverywhereSpec()), (CausalSpec(), WindowSpec(3))])
+@pytest.mark.parametrize(("sees", "reach"), [(PrefixSpec(), EverywhereSpec()), (CausalSpec(), WindowSpec(3))])
 def test_what_cannot_be_parted_keeps_its_mask(sees: Any, reach: Any) -> None:
     segments = torch.ones(1, 6, dtype=torch.int64)
     layout = plan_layout(Batch(segments, segments, streams={"prefix": segments}), None)

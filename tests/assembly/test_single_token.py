@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lamoid.assembly.attention import attend
+from lamoid.assembly.attend import attend
 from lamoid.assembly.layout import Sight
 from lamoid.assembly.linear import multiply
 

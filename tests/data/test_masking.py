@@ -122,7 +122,7 @@ def test_padding_is_not_masked_and_a_short_row_has_a_target(tokenizer: Tokenizer
 
 
 def test_a_tokenizer_without_a_mask_is_refused() -> None:
-    with pytest.raises(InputError, match="has no mask token.*tokenizer.mask"):
+    with pytest.raises(InputError, match=r"has no mask token.*tokenizer\.mask"):
         Masking.of(train_tokenizer(["abc"], kind="characters"))
 
 

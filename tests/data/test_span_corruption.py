@@ -172,7 +172,7 @@ def test_documented_examples(text: str, cut: tuple[int, ...], given: str, target
 
 def test_what_is_lacking_is_named() -> None:
     plain, few = train_tokenizer(["abc"], kind="characters"), train_tokenizer(["abc"], kind="characters", sentinels=5)
-    with pytest.raises(InputError, match="has 0 sentinels, and a text of 568 tokens has 28.*tokenizer.sentinels = 28"):
+    with pytest.raises(InputError, match=r"has 0 sentinels, and a text of 568 tokens has 28.*tokenizer.sentinels = 28"):
         SpanView.of(plain, 512, 0.15, 3.0)
     with pytest.raises(InputError, match="has 5 sentinels"):
         SpanView.of(few, 512, 0.15, 3.0)

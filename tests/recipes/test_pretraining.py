@@ -178,9 +178,7 @@ def test_what_cannot_be_learnt_is_refused_before_anything_starts(
         ("replaced", "does not give one number for each token"),
     ],
 )
-def test_a_written_model_must_have_what_it_needs(
-    kind: str, told: str, recipe: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_written_model_must_have_what_it_needs(kind: str, told: str, recipe: dict[str, Any], tmp_path: Path) -> None:
     """A model described by its size gets it; one that is written out is taken at its word."""
     family = "llama" if kind == "prefix" else "bert"
     spec = Shape(family=family, width=16, layers=1, heads=2, context=24).spec(300)

@@ -156,7 +156,7 @@ def test_the_folder_means_the_same_both_ways(family: str, kind: str, draw, tmp_p
     words |= {"rank_pattern": {targets[0]: rank + 1}, "alpha_pattern": {targets[-1]: 5}}
     theirs = adapted(model, **words)
     wanted = their_logits(theirs, ids)
-    assert error(plain, wanted) > 1e-2
+    assert error(plain, wanted) > 5e-4
     ours, naming = put(base, saved(theirs, tmp_path / "theirs"))
     assert error(our_logits(ours, ids), wanted) < 1e-5
     assert error(our_logits(merged(ours), ids), wanted) < 1e-5

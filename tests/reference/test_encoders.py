@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, DistilBERT and ELECTRA beside transformers, every class of theirs, drawn anew in each run from a printed seed.
+"""BERT, RoBERTa, DistilBERT and ELECTRA beside transformers, every class, drawn anew in each run from a printed seed.
 
 Set LAMOID_SEED to draw a failed run's configurations again.
 """
@@ -30,7 +30,12 @@ HEADS = {
 }
 CASES = [
     *(("Bert", task) for task in HEADS),
-    *((stem, task) for stem in ("Roberta", "DistilBert", "Electra") for task in HEADS if task[:4] not in ("Next", "PreT")),
+    *(
+        (stem, task)
+        for stem in ("Roberta", "DistilBert", "Electra")
+        for task in HEADS
+        if task[:4] not in ("Next", "PreT")
+    ),
     ("Electra", "PreTraining"),
 ]
 KINDS = {"single_label_classification": "classes", "multi_label_classification": "labels", "regression": "regression"}

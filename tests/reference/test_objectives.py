@@ -128,7 +128,7 @@ def test_electras_losses_are_those_of_transformers(seed: int, tmp_path: Path) ->
             assert member.shape == parameter.shape, path
             member.copy_(parameter)
     example = masked(seed)
-    found = replaced(50.0).terms(group, example)  # pyright: ignore[reportArgumentType]
+    found = replaced(50.0).terms(group, example)
     marks, targets = attention_mask(example), example.targets
     given = generator(input_ids=example.batch.ids, attention_mask=marks, labels=targets)
     torch.testing.assert_close(found["masked"].sum / found["masked"].count, given.loss, rtol=1e-5, atol=1e-5)
@@ -154,14 +154,14 @@ def their_tokenizer(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("words", [False, True])
-def test_what_is_masked_is_what_transformers_masks(tokenizer: Tokenizer, their_tokenizer, seed: int, words: bool) -> None:
+def test_what_is_masked_is_what_transformers_masks(
+    tokenizer: Tokenizer, their_tokenizer, seed: int, words: bool
+) -> None:
     """The same tokens may be, words are the same, and the shares agree within 5.5 standard deviations."""
     draws = np.random.default_rng(seed)
-    known = "some simple words without marks stand between blanks here unknownish".split()
+    known = ["some", "simple", "words", "without", "marks", "stand", "between", "blanks", "here", "unknownish"]
     texts = [" ".join(draws.choice(known, 12)) for _ in range(800)]
-    encoded = [
-        their_tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True) for text in texts
-    ]
+    encoded = [their_tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True) for text in texts]
     # GPT-2's pieces hold the blank before a word; transformers tells words by the gaps between pieces.
     for each, text in zip(encoded, texts, strict=True):
         each["offset_mapping"] = [
@@ -177,7 +177,9 @@ def test_what_is_masked_is_what_transformers_masks(tokenizer: Tokenizer, their_t
     made = [collator([dict(each)]) for each in encoded]
     longest = max(len(each["input_ids"]) for each in encoded)
     theirs, labels = (
-        np.stack([np.pad(one[name][0].numpy(), (0, longest - one[name].shape[1]), constant_values=filler) for one in made])
+        np.stack(
+            [np.pad(one[name][0].numpy(), (0, longest - one[name].shape[1]), constant_values=filler) for one in made]
+        )
         for name, filler in (("input_ids", tokenizer.pad or 0), ("labels", IGNORED))
     )
     tokens = np.full(theirs.shape, tokenizer.pad, np.int64)

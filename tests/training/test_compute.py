@@ -45,7 +45,12 @@ def encoder_decoder() -> LanguageModel:
     return LanguageModel(read_spec("examples/models/t5.toml"))
 
 
-MODELS = {"llama": lambda: plain("llama"), "gpt2": lambda: plain("gpt2"), "experts": with_experts, "t5": encoder_decoder}
+MODELS = {
+    "llama": lambda: plain("llama"),
+    "gpt2": lambda: plain("gpt2"),
+    "experts": with_experts,
+    "t5": encoder_decoder,
+}
 
 
 def make_state(model: LanguageModel, compute: ComputeSpec, dtype: Dtype = "float32") -> TrainingState:
@@ -98,6 +103,8 @@ def test_the_model_itself_is_left_as_it_was() -> None:
     assert all("forward" in vars(module) for module in state.reader.modules() if isinstance(module, Block))
 
 
+# The compiler looks at every input, and torch warns of what it looks at.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_compiled_run_is_the_eager_one_but_for_rounding(dtype: Dtype) -> None:
     ends: list[Any] = []

@@ -9,11 +9,14 @@ import functools
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from lamoid.errors import InputError
 from lamoid.recipes import train as recipe_file
@@ -321,3 +324,22 @@ def test_a_run_that_died_before_its_first_checkpoint_says_that_it_begins_again(
     result = train(recipe, out=out, resume=True)
     assert "the run ended before its first checkpoint, so it begins again with step 1" in result.remarks
     assert result_of(out) == result_of(tmp_path / "whole")
+
+
+def test_a_run_in_a_poor_environment(recipe: dict, tmp_path: Path) -> None:
+    """A mask of 077, no home to write to, and a locale that is not UTF-8 are no hindrance, also in going on."""
+    (tmp_path / "verses.txt").write_text("the quick brown fox jümps over the lazy dög.\n" * 20, encoding="utf-8")
+    recipe["data"]["train"] = str(tmp_path / "verses.txt")
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe), encoding="utf-8")
+    script = (
+        "import os, sys; os.umask(0o077); from lamoid.cli.main import run; words = ['train', *sys.argv[1:], '--json']\n"
+        "sys.exit(run(words) or run([*words, '--resume']))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run")]
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    poor = {"HOME": str(tmp_path / "no" / "home"), "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        command, env={**kept, **poor, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "run").rglob("*")} == {0}

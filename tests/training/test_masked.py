@@ -37,9 +37,7 @@ def one(example: MaskedTokens, row: int) -> MaskedTokens:
     batch, segments = example.batch, example.batch.segments
     part = slice(row, row + 1)
     kept = None if segments is None else segments[part]
-    return MaskedTokens(
-        type(batch)(batch.ids[part], kept), example.targets[part], draws=example.draws[part]
-    )
+    return MaskedTokens(type(batch)(batch.ids[part], kept), example.targets[part], draws=example.draws[part])
 
 
 @pytest.fixture
@@ -106,7 +104,7 @@ def test_the_generator_samples_from_its_softmax() -> None:
 
 def test_replaced_tokens_are_told_by_hand(group: ModelGroup) -> None:
     example = examples(6, 3)
-    found = replaced(50.0).terms(group, example)  # pyright: ignore[reportArgumentType]
+    found = replaced(50.0).terms(group, example)
     generator, discriminator = group.member(GENERATOR), group.member(DISCRIMINATOR)
     chosen = example.targets != IGNORED
     logits = generator(example.batch)[chosen]
@@ -130,15 +128,15 @@ def test_replaced_tokens_are_told_by_hand(group: ModelGroup) -> None:
 def test_a_sample_is_its_rows_own(group: ModelGroup) -> None:
     example = examples(6, 4)
     objective = replaced(50.0)
-    together = objective.terms(group, example)["replaced"].sum  # pyright: ignore[reportArgumentType]
-    alone = [objective.terms(group, one(example, row))["replaced"].sum for row in range(6)]  # pyright: ignore[reportArgumentType]
+    together = objective.terms(group, example)["replaced"].sum
+    alone = [objective.terms(group, one(example, row))["replaced"].sum for row in range(6)]
     torch.testing.assert_close(torch.stack(alone).sum(), together)
 
 
 def test_no_gradient_flows_through_the_sampling(group: ModelGroup) -> None:
     """What is the generator's alone learns from its own term; the shared rows learn from both."""
     example = examples(4, 5)
-    replaced(50.0).terms(group, example)["replaced"].sum.backward()  # pyright: ignore[reportArgumentType]
+    replaced(50.0).terms(group, example)["replaced"].sum.backward()
     shared = {id(parameter) for parameter in group.member(DISCRIMINATOR).parameters()}
     alone = [p for p in group.member(GENERATOR).parameters() if id(p) not in shared]
     assert alone

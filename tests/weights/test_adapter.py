@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,13 @@ from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import open_folder, save_model
 from lamoid.weights.names import Naming
 
-MARK = "/tmp/lamoid-adapter-was-run"
-
 
 class Mischief:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self):
-        return Path(MARK).write_text, ("run",)
+        return Path.write_text, (self.mark, "run")
 
 
 def base_model(seed: int = 0, **words: Any) -> LanguageModel:
@@ -168,11 +168,9 @@ def test_alpha_that_is_no_number_is_refused(base: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", ".*", "([a-z_.]+)*\\.q_proj|x"])
 def test_a_pattern_is_never_run(pattern: str, base: Path, folder: Path) -> None:
-    """The tensors say which modules are adapted; what a file writes as a pattern costs nothing."""
+    """The tensors say which modules are adapted; what a file writes as a pattern is not compiled."""
     change(folder, target_modules=pattern, exclude_modules="(a+)+$")
-    begun = time.perf_counter()
-    load(base, adapters=[folder])
-    assert time.perf_counter() - begun < 60
+    assert load(base, adapters=[folder]).model.choice.names == ("law",)
 
 
 @pytest.mark.parametrize("named", ["../../etc", "https://example.org/model", "/", "x" * 10_000, None])
@@ -206,15 +204,15 @@ def test_two_of_one_name_are_refused(base: Path, folder: Path) -> None:
         load(base, adapters=[folder, folder])
 
 
-def test_pickled_weights_are_refused_unread(base: Path, folder: Path) -> None:
+def test_pickled_weights_are_refused_unread(base: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "adapter_model.safetensors").unlink()
-    (folder / "adapter_model.bin").write_bytes(pickle.dumps(Mischief()))
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps(Mischief(tmp_path / "mark")))
     with pytest.raises(InputError, match="never opened"):
         load(base, adapters=[folder])
     (folder / "adapter_model.bin").rename(folder / "adapter_model.safetensors")
     with pytest.raises(InputError):
         load(base, adapters=[folder])
-    assert not Path(MARK).exists()
+    assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.parametrize(

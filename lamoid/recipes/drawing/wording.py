@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from lamoid.assembly.attention import HeadsSpec
-from lamoid.assembly.linear import DenseSpec
+from lamoid.assembly.linear import AdaptedSpec, DenseSpec
 
 ALWAYS = ("position", "sees")
 """Choices that are said even where they are the usual ones."""
@@ -33,6 +33,8 @@ def _say(name: str, value: Any) -> str:
     words = name.replace("_", " ")
     if isinstance(value, DenseSpec):
         return ""
+    if isinstance(value, AdaptedSpec):
+        return f"{words} with {' and '.join(each.name for each in value.adapters)}"
     if isinstance(value, msgspec.Struct):
         return _say_choice(name, words, value)
     if isinstance(value, bool):
