@@ -43,6 +43,7 @@ RUNS = {
 }
 """By name: the recipe, the term that is compared, and what is changed in the recipe."""
 CONTROLS = {"mask": True, "sentinels": 100}
+SAID = {"causal": "next token", "BERT": "masked", "T5": "cut out", "ELECTRA": "masked, its generator"}
 COLOURS = {"causal": "#777777", "BERT": "#2a6099", "T5": "#c1440e", "ELECTRA": "#3a7d44"}
 TRIED = 30
 """Steps that are timed."""
@@ -132,10 +133,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for row in rows:
         steps, losses = zip(*row["curve"], strict=True)
         minutes = [step * row["seconds"] / row["steps"] / 60 for step in steps]
-        colour, what = COLOURS[row["model"]], "next token" if row["model"] == "causal" else row["term"]
+        colour, what = COLOURS[row["model"]], SAID[row["model"]]
         axes.plot(minutes, losses, color=colour, marker="o", markersize=3, label=f"{row['model']} ({what})")
         axes.axhline(row["unigram_entropy"], color=colour, linewidth=0.8, linestyle=":")
-    axes.set(xlabel="minutes of training", ylabel="validation, nats a target; dotted: entropy of the targets by counts")
+    axes.set(xlabel="minutes of training", ylabel="validation loss, nats a target")
+    axes.set_title("Dotted: the entropy of the targets by their counts", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path)

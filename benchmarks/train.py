@@ -16,161 +16,30 @@ tokens a second that a loader reads.
 
 import argparse
 import datetime
-import itertools
 import json
 import os
 import platform
-import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
+from train_parts import ROWS, VOCAB, measure_bandwidth, measure_loader, measure_loss_memory, split_step
+from train_sides import ONE_B, RATE, SMALL, TINY, WIDE, Size, in_turns, our_steps, peer_steps, ratio
 
-from lamoid.assembly.attend import attend
-from lamoid.assembly.batch import Batch
-from lamoid.assembly.layout import Sight
-from lamoid.assembly.likelihood import token_nats
-from lamoid.assembly.model import LanguageModel
-from lamoid.data.loader import Loader, NextTokens, TrainingBatch
-from lamoid.data.manifest import Manifest, Shard
-from lamoid.data.shards import Shards
 from lamoid.training.compute import ComputeSpec
-from lamoid.training.loop import train_loop
-from lamoid.training.objectives import OBJECTIVES
-from lamoid.training.optimizers import AdamWSpec
-from lamoid.training.parameter_groups import trained_parameters
 from lamoid.training.peak import measure_peak
-from lamoid.training.precision import Dtype
-from lamoid.training.schedule import ScheduleSpec
-from lamoid.training.state import TrainingState
-from lamoid.training.update import Update
-from lamoid.weights.folder import load_model, open_folder
 
 RESULTS = Path(__file__).parent / "results"
-RATE = 3e-4
-MADE = 64  # batches, then the same again: to make them is no part of what is timed
-
-
-@dataclass(frozen=True)
-class Size:
-    """A Llama and what it reads in a step."""
-
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    hidden: int
-    vocab: int
-    rows: int
-    tokens: int
-    device: str = "cpu"
-
-    def build(self) -> tuple[LanguageModel, nn.Module]:
-        """Draw a model of transformers and give ours with its weights, by way of a folder."""
-        torch.manual_seed(0)
-        config = transformers.LlamaConfig(
-            vocab_size=self.vocab,
-            hidden_size=self.width,
-            intermediate_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            max_position_embeddings=self.tokens,
-            tie_word_embeddings=True,
-            use_cache=False,
-        )
-        peer = transformers.LlamaForCausalLM(config)
-        with tempfile.TemporaryDirectory() as scratch:
-            peer.save_pretrained(scratch)
-            ours = load_model(open_folder(Path(scratch)))
-            for parameter in [*ours.parameters(), *peer.parameters()]:
-                parameter.data = parameter.data.clone()  # the folder goes away, and both sides lie in memory alike
-        return ours.to(self.device), nn.Module.to(peer, self.device)
-
-    def batches(self) -> Iterator[Tensor]:
-        """Give ids (rows, tokens + 1) that can be learnt: each follows from the one before, but for one in four."""
-        generator = torch.Generator().manual_seed(1)
-        follower = torch.randperm(self.vocab, generator=generator)
-        made = torch.randint(0, self.vocab, (MADE * self.rows, self.tokens + 1), generator=generator)
-        strays = torch.rand(made.shape, generator=generator) < 0.25
-        for at in range(1, made.shape[1]):
-            made[:, at] = torch.where(strays[:, at], made[:, at], follower[made[:, at - 1]])
-        return itertools.cycle(made.split(self.rows))
-
-
-SMALL = Size(256, 8, 8, 4, 688, 4096, 16, 256)
-WIDE = Size(1024, 4, 16, 8, 2736, 4096, 4, 256)
-ONE_B = Size(2048, 22, 32, 4, 5632, 32000, 8, 2048, "cuda")
-TINY = Size(64, 2, 4, 2, 160, 512, 4, 64)
 WANTED = {"small compiled": 1.3, "small eager": 1.5, "wide compiled": 1.2, "wide eager": 1.2}
-
-
-def our_steps(model: LanguageModel, size: Size, dtype: Dtype, compute: ComputeSpec) -> Callable[[int], list[float]]:
-    """Give a function that makes so many steps as a recipe makes them, and gives their losses."""
-    optimizer = AdamWSpec(learning_rate=RATE).build(trained_parameters(model))
-    state = TrainingState(model, optimizer, 0, dtype, compute=compute)
-    batches = ([TrainingBatch(Batch(ids[:, :-1]), ids[:, 1:])] for ids in size.batches())
-    update = Update(ScheduleSpec(decay="none"))
-
-    def steps(count: int) -> list[float]:
-        state.steps = state.step + count
-        train_loop(state, batches, OBJECTIVES["causal"], update, [])
-        return state.losses[-count:]
-
-    return steps
-
-
-def peer_steps(model: nn.Module, size: Size, dtype: Dtype, *, compiled: bool) -> Callable[[int], list[float]]:
-    """Give the same of transformers, in the loop that everybody writes."""
-    forward = torch.compile(model) if compiled else model
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    rest = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
-    batches = size.batches()
-    model.train()
-
-    def step() -> Tensor:
-        ids = next(batches).to(size.device)
-        with torch.autocast(size.device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            logits = forward(input_ids=ids[:, :-1]).logits
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-
-    def steps(count: int) -> list[float]:
-        return [loss.item() for loss in [step() for _ in range(count)]]
-
-    return steps
-
-
-def in_turns(sides: dict[str, Callable[[int], Any]], turns: int, *, each: int = 1) -> dict[str, list[float]]:
-    """Time all sides ``turns`` times, forwards and backwards in turn; seconds a step."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(turns):
-        for name in list(sides)[:: 1 if turn % 2 else -1]:
-            began = time.perf_counter()
-            sides[name](each)
-            times[name].append((time.perf_counter() - began) / each)
-    return times
-
-
-def ratio(times: dict[str, list[float]], ours: str, theirs: str) -> float:
-    return statistics.median(b / a for a, b in zip(times[ours], times[theirs], strict=True))
 
 
 def compare_steps(name: str, size: Size, turns: int, peak: float, modes: tuple[str, ...]) -> dict[str, Any]:
@@ -254,128 +123,6 @@ def compare_loops(size: Size, steps: int) -> dict[str, Any]:
     return {"seconds": {"Trainer": whole, **{side: statistics.median(listed) for side, listed in times.items()}}}
 
 
-def split_step(size: Size, turns: int, peak: float, bandwidth: float) -> dict[str, Any]:
-    """Say how long a compiled bf16 step takes and its parts, each by itself; the rest is what they leave of the step.
-
-    Products are those of the blocks, forward and backward, the loss is the head's product and what follows it. The
-    limit of products is the operations over the peak, that of the optimiser its bytes over the bandwidth.
-    """
-    ours, _ = size.build()
-    compute = ComputeSpec(compile=True)
-    whole = our_steps(ours, size, "bfloat16", compute)
-    tokens = size.rows * size.tokens
-    sides = {
-        "step": whole,
-        "matrix products": matrix_products(size),
-        "attention": attention_alone(size),
-        "loss": loss_alone(ours, size),
-        "optimizer": optimizer_alone(ours),
-    }
-    for side in sides.values():
-        side(2)
-    seconds = {name: statistics.median(listed) for name, listed in in_turns(sides, turns).items()}
-    inner = size.width
-    pairs = 2 * 2 * size.tokens * inner * tokens * size.layers  # two products over all pairs, masked ones too
-    head = 2 * size.width * size.vocab * tokens
-    numbers = ours.spec.parameters()
-    limits = {
-        "matrix products": 3 * _linear_flops(size) * tokens / peak,
-        "attention": 3 * pairs / 2 / peak,
-        "loss": 3 * head / peak,
-        # Adam reads weight, gradient and two moments and writes three; weights and gradients are cast, 16 bits each.
-        "optimizer": numbers * (7 * 4 + 2 * (4 + 2)) / bandwidth,
-    }
-    rest = 2.0 * seconds["step"] - sum(seconds.values())
-    return {
-        "seconds": {**seconds, "rest": rest},
-        "limits": {**limits, "step": sum(limits.values())},
-    }
-
-
-def _shapes(size: Size) -> list[tuple[int, int]]:
-    """Give inputs and outputs of a block's linear maps."""
-    shared = size.width // size.heads * size.kv_heads
-    return [
-        *((size.width, size.width), (size.width, shared), (size.width, shared), (size.width, size.width)),
-        *((size.width, size.hidden), (size.width, size.hidden), (size.hidden, size.width)),
-    ]
-
-
-def _linear_flops(size: Size) -> int:
-    return size.layers * sum(2 * inputs * outputs for inputs, outputs in _shapes(size))
-
-
-def matrix_products(size: Size) -> Callable[[int], None]:
-    """Give a function that makes the blocks' linear maps alone, forward and backward, in bf16."""
-    tokens = size.rows * size.tokens
-    made = [
-        (
-            torch.randn(tokens, inputs, dtype=torch.bfloat16, device=size.device),
-            torch.randn(outputs, inputs, dtype=torch.bfloat16, device=size.device),
-            torch.randn(tokens, outputs, dtype=torch.bfloat16, device=size.device),
-        )
-        for inputs, outputs in _shapes(size)
-    ]
-
-    def run(count: int) -> None:
-        for _ in range(count * size.layers):
-            for x, weight, gradient in made:
-                _ = x @ weight.T, gradient @ weight, gradient.T @ x
-
-    return run
-
-
-def attention_alone(size: Size) -> Callable[[int], None]:
-    """Give a function that makes the attention of all blocks alone, forward and backward, compiled, in bf16."""
-    width = size.width // size.heads
-
-    def draw(heads: int) -> Tensor:
-        flat = torch.randn(size.rows, size.tokens, heads, width, dtype=torch.bfloat16, device=size.device)
-        return flat.transpose(1, 2).requires_grad_()
-
-    parts, compiled = (draw(size.heads), draw(size.kv_heads), draw(size.kv_heads)), torch.compile(attend)
-    gradient = torch.randn_like(parts[0])
-
-    def run(count: int) -> None:
-        for _ in range(count * size.layers):
-            torch.autograd.grad(compiled(*parts, Sight(None, causal=True)), parts, gradient)
-
-    return run
-
-
-def loss_alone(model: LanguageModel, size: Size) -> Callable[[int], None]:
-    """Give a function that makes the loss from the trunk's output alone, forward and backward, compiled, in bf16."""
-    optimizer = AdamWSpec().build(trained_parameters(model))
-    state = TrainingState(model, optimizer, 1, "bfloat16", compute=ComputeSpec(compile=True))
-    reader, targets = state.reader, next(size.batches())[:, 1:].to(size.device)
-    shape = (size.rows, size.tokens, size.width)
-    hidden = torch.randn(shape, dtype=torch.bfloat16, device=size.device).requires_grad_()
-    table = reader.embedding.tokens.weight
-
-    def run(count: int) -> None:
-        for _ in range(count):
-            torch.autograd.grad(token_nats(hidden, reader.logits, targets).sum(), (hidden, table))
-
-    return run
-
-
-def optimizer_alone(model: LanguageModel) -> Callable[[int], None]:
-    """Give a function that makes what follows the backward pass: casts both ways, norm, clipping, AdamW."""
-    optimizer = AdamWSpec(learning_rate=1e-9).build(trained_parameters(model))
-    state = TrainingState(model, optimizer, 10**6, "bfloat16")
-    update = Update(ScheduleSpec(decay="none"))
-    copies = [torch.full_like(parameter, 1e-6) for parameter in state.reader.parameters()]
-
-    def run(count: int) -> None:
-        for _ in range(count):
-            for parameter, gradient in zip(state.reader.parameters(), copies, strict=True):
-                parameter.grad = gradient
-            state.collect()
-            update(state, 1.0)
-
-    return run
-
-
 def compare_quality(size: Size, steps: int) -> dict[str, Any]:
     """Train the same model on the same batches in float32 and in bf16, and compare the mean of the last tenth."""
     losses = {}
@@ -384,62 +131,6 @@ def compare_quality(size: Size, steps: int) -> dict[str, Any]:
         losses[dtype] = our_steps(ours, size, dtype, ComputeSpec(compile=dtype == "bfloat16"))(steps)
     last = {dtype: statistics.mean(listed[-max(1, steps // 10) :]) for dtype, listed in losses.items()}
     return {"steps": steps, "loss": last, "differs_by": abs(last["bfloat16"] / last["float32"] - 1.0)}
-
-
-VOCAB, WIDTH, ROWS = 131072, 256, 2048
-
-
-def measure_loss_memory(kind: str) -> dict[str, Any]:
-    """Give peak memory and time of one loss with its gradients in bf16, over what stood before it."""
-    torch.manual_seed(0)
-    hidden = torch.randn(ROWS, WIDTH, dtype=torch.bfloat16).requires_grad_()
-    table = (0.02 * torch.randn(VOCAB, WIDTH)).to(torch.bfloat16).requires_grad_()
-    targets = torch.randint(0, VOCAB, (ROWS,))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
-    if kind == "whole logits":
-        loss = nn.functional.cross_entropy(nn.functional.linear(hidden, table).float(), targets, reduction="sum")
-    elif kind == "lamoid":
-        loss = token_nats(hidden, lambda x: nn.functional.linear(x, table), targets).sum()
-    else:
-        options = nn.LinearCrossEntropyOptions()
-        loss = nn.functional.linear_cross_entropy(hidden, table, targets, reduction="sum", options=options)
-    loss.backward()
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"loss": loss.item() / ROWS, "bytes": 1024 * peak, "seconds": seconds}
-
-
-def measure_loader(context: int, rows: int) -> dict[str, Any]:
-    """Give the tokens a second that one process reads from shards into batches."""
-    count, vocab = 8_000_000, 4096
-    random = np.random.default_rng(0)
-    starts = np.unique(np.concatenate([[0], random.integers(0, count, count // 500)])).astype(np.int64)
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "tokens.bin"
-        random.integers(0, vocab, count).astype("<u2").tofile(file)
-        tokens = np.memmap(file, dtype="<u2", mode="r")
-        shards = (Shard("tokens.bin", count, "0" * 64),)
-        manifest = Manifest(1, len(starts), count, count, vocab, 2, None, None, "", "", shards)
-        held = Shards(Path(scratch), manifest, (tokens,), starts, 0, count)
-        loader = Loader(held, NextTokens(context), batch=rows, seed=1)
-        best = 0.0
-        for _ in range(5):
-            began = time.perf_counter()
-            read = sum(next(loader).batch.ids.numel() for _ in range(2_000_000 // (context * rows)))
-            best = max(best, read / (time.perf_counter() - began))
-    return {"context": context, "rows": rows, "tokens_per_second": best}
-
-
-def measure_bandwidth() -> float:
-    """Give the bytes a second of copying a large tensor, read and written."""
-    source = torch.ones(1 << 26)
-    target, best = torch.empty_like(source), 0.0
-    for _ in range(6):
-        began = time.perf_counter()
-        target.copy_(source)
-        best = max(best, 2 * 4 * len(source) / (time.perf_counter() - began))
-    return best
 
 
 def apart(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

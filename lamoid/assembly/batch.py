@@ -28,11 +28,11 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Give the same batch on ``device``."""
         return Batch(
-            self.ids.to(device),
-            None if self.segments is None else self.segments.to(device),
-            None if self.types is None else self.types.to(device),
+            moved(self.ids, device),
+            None if self.segments is None else moved(self.segments, device),
+            None if self.types is None else moved(self.types, device),
             None if self.source is None else self.source.to(device),
-            {name: stream.to(device) for name, stream in self.streams.items()},
+            {name: moved(stream, device) for name, stream in self.streams.items()},
         )
 
     def stream(self, name: str) -> Tensor:
@@ -53,6 +53,13 @@ class Batch:
         if self.segments is None:
             return [self.ids.shape[1]] * self.ids.shape[0]
         return (self.segments != 0).sum(1).tolist()
+
+
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Give the tensor on ``device``; on its way to a CUDA device it is pinned, so that nobody waits for it."""
+    if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def as_batch(reading: Batch | Tensor) -> Batch:

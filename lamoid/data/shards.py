@@ -55,8 +55,10 @@ class Shards:
         if len(first) and (int(first.min()) < self.first or int(room.min()) < 1):
             raise IndexError(f"tokens from {int(first.min()) - self.first} and {int(first.max()) - self.first} on")
         tokens = np.zeros((len(first), length), np.int64)
-        for row, (begin, count) in enumerate(zip(first.tolist(), room.tolist(), strict=True)):
-            self._copy(begin, tokens[row, :count])
+        ends = np.cumsum([len(ids) for ids in self.maps])
+        shards = np.searchsorted(ends, first, side="right").tolist()
+        for row, count in enumerate(room.tolist()):
+            self._copy(int(first[row]) - int(ends[shards[row]]), shards[row], tokens[row, :count])
         if tokens.size and int(tokens.max()) >= self.manifest.vocab:
             for begin, count in zip(first.tolist(), room.tolist(), strict=True):
                 self._read(begin, begin + count)
@@ -90,14 +92,15 @@ class Shards:
                 "prepare the data again with the model's tokenizer",
             )
 
-    def _copy(self, begin: int, into: NDArray[np.int64]) -> None:
-        """Copy the tokens from ``begin`` in the whole sequence on, as many as there is room for."""
-        at, end = 0, begin + len(into)
-        for tokens in self.maps:
-            low, high = max(begin - at, 0), min(end - at, len(tokens))
-            if low < high:
-                into[at + low - begin : at + high - begin] = tokens[low:high]
-            at += len(tokens)
+    def _copy(self, begin: int, number: int, into: NDArray[np.int64]) -> None:
+        """Copy tokens, as many as there is room for, the first of them ``begin`` (below 0) from the end of a shard."""
+        done = 0
+        while done < len(into):
+            tokens = self.maps[number]
+            part = tokens[len(tokens) + begin :][: len(into) - done]
+            into[done : done + len(part)] = part
+            done, number = done + len(part), number + 1
+            begin = -len(self.maps[number]) if done < len(into) else 0
 
     def _read(self, begin: int, end: int) -> NDArray[np.int64]:
         found: list[NDArray[np.int64]] = []

@@ -32,11 +32,5 @@ class CausalTable(TextObjective, frozen=True, forbid_unknown_fields=True, tag_fi
 
 
 AnyObjective = (
-    CausalTable
-    | PrefixTable
-    | MaskedTable
-    | NextSentenceTable
-    | SentenceOrderTable
-    | SpanTable
-    | ReplacedTable
+    CausalTable | PrefixTable | MaskedTable | NextSentenceTable | SentenceOrderTable | SpanTable | ReplacedTable
 )

@@ -115,7 +115,14 @@ def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
     tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
     if isinstance(tree.get("objective"), str):
         tree["objective"] = {"kind": tree["objective"]}
-    unsaid_kinds = {"model": "shape", "tokenizer": None, "optimizer": "adamw", "objective": "causal", "average": None, "data": "text"}
+    unsaid_kinds = {
+        "model": "shape",
+        "tokenizer": None,
+        "optimizer": "adamw",
+        "objective": "causal",
+        "average": None,
+        "data": "text",
+    }
     for table, unsaid in unsaid_kinds.items():
         entries = tree.get(table)
         if isinstance(entries, dict) and "kind" not in entries:

@@ -83,7 +83,9 @@ def draw_png(shown: Picture, title: str) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for curve in shown.curves:
-        style: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55} if curve.kind == "training" else {"marker": "o", "markersize": 3}
+        style: dict[str, Any] = (
+            {"linewidth": 0.9, "alpha": 0.55} if curve.kind == "training" else {"marker": "o", "markersize": 3}
+        )
         places, losses = zip(*curve.points, strict=True)
         # A name that begins with an underscore would be kept out of the legend.
         axes.plot(places, losses, color=curve.colour, label=f"\u200b{curve.name}, {curve.kind}", **style)

@@ -84,7 +84,7 @@ def fixed_part(recipe: msgspec.Struct) -> dict[str, Any]:
 
 
 def _fixed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the free tables, and what runs of before have not: an empty list of moves, and the usual kind of data."""
+    """Leave out the free tables, and what earlier runs have not: an empty list of moves, the usual kind of data."""
     kept = {key: value for key, value in tree.items() if key not in FREE and (key != "moves" or value)}
     data = kept.get("data")
     if isinstance(data, dict) and data.get("kind") == "text":

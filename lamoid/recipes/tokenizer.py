@@ -40,7 +40,9 @@ def tokenizer(
     kind: Annotated[Literal["bytes", "characters"], "byte pairs, or one token a character"] = "bytes",
     vocab: Annotated[int, "number of tokens at most"] = 4096,
     closed: Annotated[bool, "characters only: refuse characters that were not seen, instead of spelling bytes"] = False,
-    mask: Annotated[bool, "with the control tokens of BERT, to pre-train encoders: [PAD], [CLS], [SEP], [MASK]"] = False,
+    mask: Annotated[
+        bool, "with the control tokens of BERT, to pre-train encoders: [PAD], [CLS], [SEP], [MASK]"
+    ] = False,
     sentinels: Annotated[int, "with so many of <extra_id_0> and on, to pre-train as T5 does"] = 0,
     separator: Annotated[
         str | None, "text between two documents of a file; in a shell, $'\\n\\n' is a blank line"

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from lamoid.assembly.heads import NextTokenSpec
+from lamoid.assembly.spec import ModelSpec
 from lamoid.recipes.averaging import AverageResult, save_average
 from lamoid.recipes.joined_models import parted
 from lamoid.recipes.progress import Progress
@@ -300,12 +302,26 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         peak_flops=peak,
         curve=None if curve is None else str(curve),
         remarks=run.remarks,
+        go_on=_go_on(run, run.out / "model"),
         moves=state.moves,
         metrics=metrics,
         incidents=state.incidents,
         average=average,
         ended_early=None if run.stopping is None else run.stopping.reason(state),
     )
+
+
+def _go_on(run: Run, model: Path) -> str:
+    """Give a command to try next: a model that does not write is looked at."""
+    adapter, spec = run.recipe.adapter, run.state.model.spec
+    can_write = (
+        isinstance(spec, ModelSpec)
+        and spec.not_causal is None
+        and isinstance(next(iter(spec.heads.values())), NextTokenSpec)
+    )
+    if adapter is not None and not adapter.merge:
+        return f"lamoid adapter info {run.out / 'adapter'}"
+    return f"lamoid generate {model} --prompt TEXT" if can_write else f"lamoid info {model}"
 
 
 def _name(recipe: object) -> str:

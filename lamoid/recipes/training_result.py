@@ -15,14 +15,16 @@ _MOST_BYTES = 1 << 20
 
 
 class TrainingResult(msgspec.Struct, frozen=True):
-    """What was trained, how well and how fast; losses are nats a token, ``loss`` the mean of the last steps.
+    """What was trained, how well and how fast; losses are nats (of ``regression`` squares).
+
+    ``loss`` is the mean of the last steps.
 
     ``tokens``, ``seconds`` and the rates count the training steps of the whole run, also those before a resume;
     ``seconds_in_all`` counts everything that the process which ended it did.
     ``parameters`` are those of the model as ``moves`` left it. ``validation_loss`` is that of the parameters as the
     last step left them; if the ``average`` is the run's model, its loss stands there.
     ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, a rate measured before and after the run.
-    ``metrics`` are what the objective's answers are measured by, on the validation rows, with the model of the last step.
+    ``metrics`` are what the objective's answers are measured by, on the validation rows, with the last step's model.
     ``memory_peak`` is the process's own, in bytes; energy and its cost stand there where the machine tells.
     """
 
@@ -44,6 +46,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
     peak_flops: float
     curve: str | None
     remarks: list[str]
+    go_on: str
     moves: list[MoveReport] = []
     metrics: dict[str, float] = {}
     incidents: list[Incident] = []
@@ -60,7 +63,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
         lines.append(f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}")
         if self.validation_loss is not None:
             best = f"best {self.best_validation_loss:.4f} at step {self.best_step}"
-            lines.append(f"validation loss {self.validation_loss:.4f} nats a token ({best})")
+            lines.append(f"validation loss {self.validation_loss:.4f} ({best})")
         if self.metrics:
             lines.append(", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items()))
         if self.average is not None:
@@ -72,7 +75,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
         if self.energy_joules is not None:
             cost = "" if self.cost is None else f", {self.cost:.4f} at the price given"
             lines.append(f"{self.energy_joules:.0f} J{cost}")
-        lines.append(f"go on: lamoid generate {self.model} --prompt TEXT")
+        lines.append(f"go on: {self.go_on}")
         return lines + self.remarks
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lamoid.assembly.batch import Batch
+from lamoid.assembly.batch import Batch, moved
 from lamoid.assembly.likelihood import IGNORED, token_nats
 from lamoid.assembly.model import LanguageModel, Reading
 
@@ -60,7 +60,7 @@ class Objective:
 
 def causal(model: LanguageModel, example: Example) -> Terms:
     """Score each next token: nats of (B, T) targets, those marked ``IGNORED`` left out; with ``balance``."""
-    targets = example.targets.to(model.device)
+    targets = moved(example.targets, model.device)
     reading = model.read(example.batch.to(model.device))
     nats = token_nats(reading.hidden, model.logits, targets)
     counts = count_targets(example)

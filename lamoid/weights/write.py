@@ -19,8 +19,8 @@ Info = tuple[str, torch.dtype, tuple[int, ...]]
 class TensorWriter:
     """Writes tensors into a draft in the order of ``infos``: one file, or shards of ``shard_bytes`` and an index.
 
-    A single file is called ``single``. The bytes do not depend on how the numbers are cut into chunks. A tensor larger than ``shard_bytes`` gets a shard
-    of its own.
+    A single file is called ``single``. The bytes do not depend on how the numbers are cut into chunks. A tensor larger
+    than ``shard_bytes`` gets a shard of its own.
     """
 
     def __init__(

@@ -153,3 +153,21 @@ def test_what_cannot_be_loaded_is_refused(single: Shards) -> None:
         with pytest.raises(InputError, match=match):
             Loader(single, **(good | change))
     assert len(take(Loader(single, NextTokens(len(single) - 1), batch=2, seed=0), 3)) == 3
+
+
+@pytest.mark.parametrize("length", [1, 7, 64, 65, 130])
+def test_windows_at_once_are_the_windows_one_by_one(shards: Shards, length: int) -> None:
+    part = shards.part(0.1, 0.95)
+    begins = [0, len(part) - 1, len(part) // 3, *range(5, len(part), 41)]
+    tokens, documents = part.windows(begins, length)
+    for row, begin in enumerate(begins):
+        room = min(length, len(part) - begin)
+        ids, numbers = part.window(begin, room)
+        assert tokens[row].tolist() == ids.tolist() + [0] * (length - room)
+        assert documents[row].tolist() == (numbers - numbers[0] + 1).tolist() + [0] * (length - room)
+
+
+def test_windows_begin_inside(shards: Shards) -> None:
+    for begin in (-1, len(shards)):
+        with pytest.raises(IndexError):
+            shards.windows([0, begin], 4)

@@ -28,6 +28,7 @@ def blocks(path: Path, *languages: str) -> list[tuple[str, str]]:
     return [(language, text) for language, text in found if language in languages]
 
 
+@pytest.mark.timeout(600)
 def test_the_session_of_the_readme_runs(tmp_path: Path) -> None:
     """Every command and example, in order, in one folder, as a person would type them."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -14,12 +14,14 @@ FILES = {
 }
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 400, 60, 8
 PUBLIC_VERBS = {
+    ("lamoid/recipes/adapt.py", "adapt"),
     ("lamoid/recipes/clean.py", "clean"),
     ("lamoid/recipes/evaluate.py", "evaluate"),
     ("lamoid/recipes/fuse.py", "fuse"),
     ("lamoid/recipes/generate.py", "generate"),
     ("lamoid/recipes/prepare.py", "prepare"),
     ("lamoid/recipes/tokenizer.py", "tokenizer"),
+    ("lamoid/recipes/tune.py", "tune"),
     ("lamoid/verbs/llama.py", "Llama.generate"),
     ("lamoid/verbs/llama.py", "Llama.stream"),
 }

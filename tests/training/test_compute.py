@@ -1,6 +1,7 @@
 """Compiled, and computed twice: the same numbers, and as much less kept as was promised."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +28,16 @@ from lamoid.training.state import TrainingState
 from lamoid.training.update import Update
 
 CAUSAL = OBJECTIVES["causal"]
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is compiled apart: a process that was killed may have left half a file in the cache of all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
 TWICE = ComputeSpec(recompute="blocks")
 
 
@@ -105,6 +116,7 @@ def test_the_model_itself_is_left_as_it_was() -> None:
 
 # The compiler looks at every input, and torch warns of what it looks at.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_compiled_run_is_the_eager_one_but_for_rounding(dtype: Dtype) -> None:
     ends: list[Any] = []

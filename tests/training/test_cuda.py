@@ -12,6 +12,7 @@ from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.data.loader import TrainingBatch
 from lamoid.training.checkpoint import Checkpoints
+from lamoid.training.compute import ComputeSpec
 from lamoid.training.loop import train_loop
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec
@@ -77,3 +78,33 @@ def test_going_on_changes_no_bit(tmp_path: Path, spec: OptimizerSpec, dtype: Dty
 
 def test_the_peak_is_above_that_of_any_cpu() -> None:
     assert measure_peak(torch.device("cuda"), "bfloat16", seconds=0.01) > 1e12
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_does_not_wait_for_the_device(dtype: Dtype) -> None:
+    state = make_state(AdamWSpec(), dtype, 2)
+    train_loop(state, itertools.repeat(make_batch()), OBJECTIVES["causal"], Update(ScheduleSpec()), [])
+    state.steps = 8
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_loop(state, itertools.repeat(make_batch()), OBJECTIVES["causal"], Update(ScheduleSpec()), [])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(state.losses) == 8
+
+
+def test_float16_with_scaling_learns() -> None:
+    state = make_state(AdamWSpec(learning_rate=0.01), "float16", 40)
+    train_loop(state, itertools.repeat(make_batch()), OBJECTIVES["causal"], Update(ScheduleSpec()), [])
+    assert state.losses[-1] < state.losses[0]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_run_is_the_eager_one_but_for_rounding() -> None:
+    ends = []
+    for compute in (ComputeSpec(), ComputeSpec(compile=True)):
+        state = make_state(AdamWSpec(learning_rate=0.01), "bfloat16", 4)
+        state.compute = compute
+        train_loop(state, itertools.repeat(make_batch()), OBJECTIVES["causal"], Update(ScheduleSpec()), [])
+        ends.append(state.losses)
+    assert ends[1] == pytest.approx(ends[0], rel=2e-2)
