@@ -27,7 +27,7 @@ from lamoid.training.schedule import ScheduleSpec
 from lamoid.training.state import TrainingState
 from lamoid.training.update import Update
 
-VOCAB, WIDTH, ROWS = 131072, 256, 2048
+VOCAB, WIDTH, ROWS = 131072, 256, 1024
 
 
 def split_step(size: Size, turns: int, peak: float, bandwidth: float) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def test_overrides_are_toml_values_or_texts() -> None:
         ("data.train=[]", "recipe: data.train: is empty"),
         ("device=tpu", "recipe: device: is 'tpu'"),
         ("precision=bfloat16", "recipe: precision: is no key"),
-        ("dtype=float16", "recipe: dtype: .* Choose one of bfloat16, float32"),
+        ("dtype=float16", "recipe: dtype: is 'float16', which is for CUDA devices"),
+        ("dtype=float8", "recipe: dtype: .* Choose one of bfloat16, float16, float32"),
         ('model={from = "x"}', "recipe: tokenizer: is given, but a model to go on from brings its own"),
         ("seed", "--set seed: is not of the form"),
         ("training.steps.x=1", "--set training.steps.x=1: goes through 'steps'"),
@@ -134,6 +135,6 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         read_recipe(path)
 
 
-def test_the_examples_are_what_they_say() -> None:
-    for path in EXAMPLES.glob("*.toml"):
+def test_the_shakespeare_recipes_take_as_many_steps_as_nanogpt() -> None:
+    for path in EXAMPLES.glob("shakespeare_*.toml"):
         assert tomllib.loads(path.read_text())["training"]["steps"] == 2000

@@ -41,8 +41,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 TWICE = ComputeSpec(recompute="blocks")
 
 
-def plain(family: str) -> LanguageModel:
-    return LanguageModel(Shape(family=family, width=32, layers=3, heads=4, context=24).spec(29))
+def plain(family: str, layers: int = 3) -> LanguageModel:
+    return LanguageModel(Shape(family=family, width=32, layers=layers, heads=4, context=24).spec(29))
 
 
 def with_experts() -> LanguageModel:
@@ -117,15 +117,14 @@ def test_the_model_itself_is_left_as_it_was() -> None:
 # The compiler looks at every input, and torch warns of what it looks at.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.usefixtures("own_cache")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_compiled_run_is_the_eager_one_but_for_rounding(dtype: Dtype) -> None:
+def test_a_compiled_run_is_the_eager_one_but_for_rounding() -> None:
     ends: list[Any] = []
     parts = make_parts()
     for compute in (ComputeSpec(), ComputeSpec(compile=True)):
-        state = make_state(plain("llama"), compute, dtype)
+        state = make_state(plain("llama", layers=1), compute, "bfloat16")
         train_loop(state, itertools.repeat(parts), CAUSAL, Update(ScheduleSpec()), [])
         ends.append([*state.losses, measure_loss(state, parts, CAUSAL)])
-    assert ends[1] == pytest.approx(ends[0], rel=1e-5 if dtype == "float32" else 1e-2)
+    assert ends[1] == pytest.approx(ends[0], rel=1e-2)
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
