@@ -100,7 +100,7 @@ def test_one_gradient_is_the_sum_of_all_and_the_optimiser_steps_once(rules: tupl
     names = {id(parameter): [] for parameter in model.parameters()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names[id(parameter)].append(name)
-    optimizer = AdamWSpec(learning_rate=0.01).build(model)
+    optimizer = AdamWSpec(learning_rate=0.01).build(list(model.named_parameters()))
     assert sorted(map(id, optimizer.parameters)) == sorted(names)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
