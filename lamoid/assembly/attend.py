@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from lamoid.assembly.layout import Sight
 from lamoid.assembly.packed import attend_within
 
+LEAST_BLOCK, MOST_BLOCKS = 128, 4
+"""Queries of a block of the compiled products: more and smaller ones cost more in calls than they save (measured)."""
+
 
 def attend(
     queries: Tensor,
@@ -59,7 +62,33 @@ def _attend_within(
 
 
 def _attend_grouped(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, factor: float) -> Tensor:
-    """Attend in two batched products; the softmax between them is in float32."""
+    """Attend in batched products, the softmax between them in float32.
+
+    Where only earlier places are seen, queries go block by block, each with the keys up to its end: with two blocks a
+    quarter of the work is not done, with four three eighths.
+    """
+    tokens = queries.shape[2]
+    block = max(LEAST_BLOCK, tokens // MOST_BLOCKS)
+    if sight.mask is not None or not sight.causal or tokens != keys.shape[2] or tokens % block:
+        return _attend_block(queries, keys, values, sight, factor)
+    parts = [
+        _attend_block(
+            queries[:, :, at : at + block],
+            keys[:, :, : at + block],
+            values[:, :, : at + block],
+            sight,
+            factor,
+            first=at,
+        )
+        for at in range(0, tokens, block)
+    ]
+    return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+
+
+def _attend_block(
+    queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, factor: float, *, first: int = 0
+) -> Tensor:
+    """Attend in two products; the first query stands at place ``first``."""
     rows, heads, tokens, width = queries.shape
     groups, places = keys.shape[1], keys.shape[2]
     grouped = queries.reshape(rows * groups, -1, width)
@@ -68,8 +97,8 @@ def _attend_grouped(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight,
     mask = sight.mask
     if mask is None and sight.causal:
         # Compared where they are needed: as a tensor of its own the triangle would be stored and read.
-        at = torch.arange(max(tokens, places), device=queries.device)
-        scores = torch.where(at[:tokens, None] >= at[None, :places], scores, -math.inf)
+        at = torch.arange(max(first + tokens, places), device=queries.device)
+        scores = torch.where(at[first : first + tokens, None] >= at[None, :places], scores, -math.inf)
     elif mask is not None:
         seen = mask.view(mask.shape[0], 1, 1, tokens, places) if mask.shape[1] == 1 else mask.unflatten(1, (groups, -1))
         # Finite for a row that sees nothing: its softmax would be NaN.
