@@ -84,6 +84,13 @@ class PairView:
         labels = torch.tensor([label for _, _, label in pairs])
         return MaskedPairs(masked.batch, masked.targets, draws=masked.draws, labels=labels)
 
+    def check(self, shards: Shards) -> None:
+        """Raise ``InputError`` where nothing could be paired with a text: in a single document."""
+        low, _, high = _documents(shards, 0)
+        if self.question == "next" and low == high:
+            cure = "give more texts, or part them with data.separator"
+            raise InputError(shards.folder, "has one document only, so nothing else could come next", cure)
+
     def _pair(self, windows: Windows, row: int, draws: np.random.Generator) -> tuple[Row, Row, int]:
         """Give both texts of a row and the label."""
         place, text = self._longest(windows.tokens[row], windows.documents[row])
@@ -118,12 +125,8 @@ class PairView:
 
     def _elsewhere(self, shards: Shards, place: int, room: int, draws: np.random.Generator) -> Row:
         """Give at most ``room`` tokens of a document other than the one at ``place``, drawn evenly among them."""
-        low, own, high = np.searchsorted(
-            shards.starts, [shards.first, shards.first + place, shards.last - 1], side="right"
-        )
-        if low == high:
-            cure = "give more texts, or part them with data.separator"
-            raise InputError(shards.folder, "has one document only, so nothing else could come next", cure)
+        self.check(shards)
+        low, own, high = _documents(shards, place)
         found = np.zeros(0, np.int64)
         for _ in range(_TRIES):  # a document may have no text at all
             number = int(draws.integers(low, high))
@@ -136,3 +139,10 @@ class PairView:
             if len(found):
                 break
         return found
+
+
+def _documents(shards: Shards, place: int) -> tuple[int, int, int]:
+    """Give the numbers of the first document, of the one at ``place``, and of the last."""
+    at = [shards.first, shards.first + place, shards.last - 1]
+    low, own, high = np.searchsorted(shards.starts, at, side="right").tolist()
+    return low, own, high

@@ -21,7 +21,7 @@ from lamoid.recipes.fuse import fuse
 from lamoid.recipes.measuring import Measuring, Texts, read_texts
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.read_recipe import read_recipe, read_tree, recipe_tree
-from lamoid.recipes.run_folder import claim_folder
+from lamoid.recipes.run_folder import RECIPE, claim_folder
 from lamoid.recipes.train import train_recipe
 from lamoid.recipes.training_recipe import TrainingRecipe
 from lamoid.recipes.training_run import check_run
@@ -181,7 +181,7 @@ def _make(plan: _Plan, method: str, progress: Progress | None) -> tuple[Path, in
         if not place.exists():
             fuse([plan.base, plan.out / "full" / "model"], out=place, weights="0.5,0.5", progress=progress)
         return place, 0, time.perf_counter() - begun
-    result = train_recipe(plan.recipe(method), place, resume=place.exists(), progress=progress)
+    result = train_recipe(plan.recipe(method), place, resume=(place / RECIPE).exists(), progress=progress)
     return place / "model", result.trained_parameters, result.seconds
 
 

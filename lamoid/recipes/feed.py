@@ -52,6 +52,10 @@ class Gathered(Protocol):
 class Text(Gathered, Protocol):
     """Data that is tokens in a row, to be cut into windows."""
 
+    def parts(self) -> Sequence[Shards]:
+        """Give all there are, to train and to measure on."""
+        ...
+
     def feed(self, view: View, *, batch: int, measured: int, seed: int) -> Feed:
         """Cut them: ``batch`` windows at once to train, ``measured`` at once to measure."""
         ...
@@ -72,6 +76,10 @@ class TextData:
             "train": _hash(self.train),
             "validation": None if self.validation is None else _hash(self.validation),
         }
+
+    def parts(self) -> Sequence[Shards]:
+        """Give the tokens to train and to measure on."""
+        return [self.train] if self.validation is None else [self.train, self.validation]
 
     def feed(self, view: View, *, batch: int, measured: int, seed: int) -> Feed:
         """Cut the tokens into windows."""

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from lamoid.data.loader import Loader, TrainingBatch, View, sequential
 from lamoid.data.mixture import Mixture, check_position, source_seed
+from lamoid.data.shards import Shards
 from lamoid.recipes.feed import Feed, Positioned, TextData
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.training.objectives import Example
@@ -25,6 +26,10 @@ class MixedText:
             f"source {name}": {key: value for key, value in text.identity().items() if key != "tokenizer"}
             for name, text in self.sources.items()
         }
+
+    def parts(self) -> Sequence[Shards]:
+        """Give the tokens of all sources."""
+        return [part for text in self.sources.values() for part in text.parts()]
 
     def feed(self, view: View, *, batch: int, measured: int, seed: int) -> Feed:
         """Cut every source into windows; a part of a step is of one source, and so is each example to measure on."""

@@ -1,5 +1,7 @@
 """What ``[objective]`` may say to learn from plain text beside the next token: prefixes, masks, pairs, spans."""
 
+from abc import abstractmethod
+
 import msgspec
 
 from lamoid.assembly.bounds import positive
@@ -108,10 +110,13 @@ class PairTable(MaskingTable, frozen=True, forbid_unknown_fields=True):
 
     def feed(self, data: Text, context: int, *, batch: int, measured: int, seed: int) -> Feed:
         """Cut the data into windows; ``InputError`` now rather than later where there is nothing to pair with."""
-        found = super().feed(data, context, batch=batch, measured=measured, seed=seed)
-        next(found.open(None))
-        next(found.sample())
-        return found
+        view = self.view(data.tokenizer, context)
+        for part in data.parts():
+            view.check(part)
+        return data.feed(view, batch=batch, measured=measured, seed=seed)
+
+    @abstractmethod
+    def view(self, tokenizer: Tokenizer, context: int) -> PairView: ...
 
     def pairs(self, tokenizer: Tokenizer, context: int, question: Question) -> PairView:
         """Give the view of a question."""
@@ -121,7 +126,7 @@ class PairTable(MaskingTable, frozen=True, forbid_unknown_fields=True):
 class NextSentenceTable(PairTable, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="next_sentence"):
     """Masked tokens, and whether the second text follows the first (BERT)."""
 
-    def view(self, tokenizer: Tokenizer, context: int) -> View:
+    def view(self, tokenizer: Tokenizer, context: int) -> PairView:
         return self.pairs(tokenizer, context, "next")
 
     def objective(self) -> Objective:
@@ -131,7 +136,7 @@ class NextSentenceTable(PairTable, frozen=True, forbid_unknown_fields=True, tag_
 class SentenceOrderTable(PairTable, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sentence_order"):
     """Masked tokens, and whether both texts were swapped (ALBERT)."""
 
-    def view(self, tokenizer: Tokenizer, context: int) -> View:
+    def view(self, tokenizer: Tokenizer, context: int) -> PairView:
         return self.pairs(tokenizer, context, "order")
 
     def objective(self) -> Objective:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from lamoid.assembly.model import LanguageModel
 from lamoid.assembly.spec import HeadSpec
 from lamoid.assembly.task_heads import ClassesSpec, LabelsSpec, RegressionSpec
+from lamoid.data.files import find_files
 from lamoid.data.labelled import read_labelled
 from lamoid.data.row_batches import TextRows
 from lamoid.data.rows import Record, read_records
@@ -23,6 +25,8 @@ from lamoid.recipes.row_heads import RowHead, held_names
 from lamoid.recipes.row_objective import HeadObjective, known_names
 from lamoid.recipes.rows_table import RowsTable
 from lamoid.training.supervised import answer
+
+LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class TextAnswerTable(HeadObjective, frozen=True, forbid_unknown_fields=True, kw
 
     def rows(self, entries: Sequence[Answered], data: RowData, context: int) -> TextRows:
         tokenizer = data.tokenizer
+        added = len(tokenizer.whole([], [] if any(entry.second for entry in entries) else None)[0])
+        if context <= added:
+            problem = f"is {context}, and {added} control tokens stand around the text"
+            raise InputError("training.context", problem, "lengthen it")
         first = tokenizer.encode_many([entry.text for entry in entries])
         for entry, ids in zip(entries, first, strict=True):
             if not ids:
@@ -101,7 +109,9 @@ class ClassesTable(TextAnswerTable, frozen=True, forbid_unknown_fields=True, tag
     def read(self, paths: tuple[str, ...], table: RowsTable) -> tuple[list[Answered], list[str]]:
         if table.second:
             return super().read(paths, table)
-        found = [entry for path in paths for entry in read_labelled(path, text=table.text, label=table.label)]
+        # A folder of theirs is a folder of texts for each label, not one of files.
+        places = [path for one in paths for path in ([one] if Path(one).is_dir() else dict(find_files([one])))]
+        found = [entry for path in places for entry in read_labelled(path, text=table.text, label=table.label)]
         return [Answered(entry.text, None, entry.label, entry.name) for entry in found], []
 
     def answer_of(self, record: Record, table: RowsTable) -> str:
@@ -172,7 +182,11 @@ class RegressionTable(TextAnswerTable, frozen=True, forbid_unknown_fields=True, 
         return RegressionSpec
 
     def answer_of(self, record: Record, table: RowsTable) -> float:
-        return record.number(table.label)
+        number = record.number(table.label)
+        if abs(number) > LARGEST:
+            problem = f"is {number:g}, the limit is {LARGEST:g}: its square is no number of 32 bits"
+            raise InputError(f"{record.name}: {table.label}", problem, "scale the numbers down")
+        return number
 
     def targets(self, entries: Sequence[Answered], names: tuple[str, ...]) -> Tensor:
         return torch.tensor([[entry.answer] for entry in entries], dtype=torch.float32)

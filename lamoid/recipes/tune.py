@@ -16,7 +16,7 @@ from lamoid.evaluation.text_table import build_table, table_lines
 from lamoid.recipes.evaluate import Evaluation, evaluate
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.read_recipe import read_recipe, recipe_tree
-from lamoid.recipes.run_folder import DATA, claim_folder
+from lamoid.recipes.run_folder import DATA, RECIPE, claim_folder
 from lamoid.recipes.train import train_recipe
 from lamoid.recipes.training_data import is_prepared
 from lamoid.recipes.training_recipe import DataTable, FolderModel, FolderTokenizer, TrainingRecipe
@@ -205,17 +205,22 @@ def _train_one(found: _Search, number: int, values: dict[str, float | str], over
         if loss is not None and found.prune and number and is_behind(found.trials, number, step, loss):
             raise _Abandoned(step)
 
-    recipe = _with_known_tokens(found, found.recipe(overrides))
-
     def trial(state: Any, loss: float | None, note: str = "") -> Trial:
         losses, seconds = _losses(folder), time.perf_counter() - begun
         return Trial(number, values, overrides, state, loss, losses, seconds, note)
 
     try:
-        result = train_recipe(recipe, folder, resume=folder.exists(), progress=found.progress, watchers=[watch])
+        recipe = _with_known_tokens(found, found.recipe(overrides))
+        is_begun = (folder / RECIPE).exists()
+        result = train_recipe(recipe, folder, resume=is_begun, progress=found.progress, watchers=[watch])
     except _Abandoned as end:
         return trial("abandoned", None, f"behind the median of the others at step {end}")
     except TrainingDiverged as error:
+        return trial("failed", None, str(error))
+    except InputError as error:
+        # Values that do not go together are refused before anything is written; a folder that is there is at fault.
+        if number == 0 or folder.exists():
+            raise
         return trial("failed", None, str(error))
     keeps_best = recipe.evaluation.keep_best
     return trial("done", result.best_validation_loss if keeps_best else result.validation_loss)
@@ -235,7 +240,8 @@ def _with_known_tokens(found: _Search, recipe: TrainingRecipe) -> TrainingRecipe
 
 def _losses(folder: Path) -> list[tuple[int, float]]:
     """Read the validation losses that a run logged, also those of before it was cut off."""
-    lines = (msgspec.json.decode(line) for line in (folder / METRICS).read_bytes().splitlines())
+    path = folder / METRICS
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()] if path.exists() else []
     return [(line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line]
 
 

@@ -42,7 +42,7 @@ class SearchedKey:
         """Give the value of a recipe as one of this space; ``None`` if it is not in it."""
         if self.choices:
             return next((choice for choice in self.choices if _value(choice) == value), None)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int if self.is_whole else int | float) and not isinstance(value, bool)
         return value if is_number and self.low <= value <= self.high else None
 
 

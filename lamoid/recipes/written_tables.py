@@ -84,14 +84,17 @@ class SequenceTable(RowObjective, frozen=True, forbid_unknown_fields=True, tag="
         if not before and data.tokenizer.start is not None:
             before = [data.tokenizer.start]
         between = data.tokenizer.encode(self.joint) if self.joint else []
+        room = context + 1 - len(before) - len(between)
+        if room < 2:
+            problem = f"is {context}, of which objective.joint and a start take {len(before) + len(between)}"
+            raise InputError("training.context", problem, "lengthen it, or shorten the joint")
         ids: list[Numbers] = []
         wanted: list[Numbers] = []
         cut = 0
         for source, target in zip(sources, targets, strict=True):
             said = [*target, *end]
-            room = context + 1 - len(before) - len(between)
-            kept = said[: max(1, room - min(len(source), room // 2))]
-            asked = [*before, *source[: max(0, room - len(kept))], *between]
+            kept = said[: room - min(len(source), room // 2)]
+            asked = [*before, *source[: room - len(kept)], *between]
             cut += len(kept) < len(said) or len(asked) < len(before) + len(source) + len(between)
             whole = [*asked, *kept]
             ids.append(_array(whole[:-1]))

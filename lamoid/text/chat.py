@@ -142,7 +142,7 @@ class ChatEncoder:
         given = dict(more or {})
         _check_more(given, name)
         stand_ins = _StandIns(self._controls, "".join(_strings([list(messages), given])))
-        return stand_ins.put_in(list(messages)), stand_ins.put_in(given), stand_ins
+        return [stand_ins.put_into_message(message) for message in messages], stand_ins.put_in(given), stand_ins
 
     def _render(self, chat: list[Any], extra: dict[str, Any], stand_ins: "_StandIns") -> _Rendered:
         given = {"messages": chat, "tools": None, "documents": None, "add_generation_prompt": False, **self._special}
@@ -206,21 +206,26 @@ class _StandIns:
         used = set(taken)
         self.controls = tuple(controls)
         free = (chr(code) for code in range(_STAND_INS, _LAST) if chr(code) not in used)
-        letters = sorted({letter for token in controls for letter in token if not letter.isspace()})
+        marks = {OPEN, CLOSE}  # what the renderer sets around an answer
+        letters = sorted({letter for token in controls for letter in token if not letter.isspace()} | marks)
         self._all = str.maketrans({letter: next(free) for letter in letters})
-        ends = {letter for token in controls for letter in (token[0], token[-1])}
+        ends = marks | {letter for token in controls for letter in (token[0], token[-1])}
         self._ends = {code: stand_in for code, stand_in in self._all.items() if chr(code) in ends}
         self._back = str.maketrans({stand_in: chr(code) for code, stand_in in self._all.items()})
 
     def put_in(self, value: Any) -> Any:
-        """Give the same nested value with the stand-ins in all its texts but roles."""
+        """Give the same nested value with the stand-ins in all its texts."""
         if isinstance(value, str):
             inner = value.strip()
             is_piece = bool(inner) and any(inner in token for token in self.controls)
             return value.translate(self._all if is_piece else self._ends)
         if isinstance(value, dict):
-            return {self._key(key): part if key == "role" else self.put_in(part) for key, part in value.items()}
+            return {self._key(key): self.put_in(part) for key, part in value.items()}
         return [self.put_in(part) for part in value] if isinstance(value, list) else value
+
+    def put_into_message(self, message: Message) -> dict[str, Any]:
+        """Do so with a message, but for its role, which is one of a few words that templates ask for."""
+        return {**self.put_in(message), "role": message["role"]}
 
     def _key(self, key: Any) -> Any:
         """Give a key, by which templates find what they look for, as it is unless it could write a control token."""

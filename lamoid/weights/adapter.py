@@ -111,6 +111,7 @@ def _put(model: LanguageModel, naming: Naming, folder: AdapterFolder) -> Languag
         for member, numbers in _cut(folder, module, tensors).items():
             specs[member] = _spec(folder, name)
             values[member] = numbers
+    _check_all_there(folder, layout)
     if folder.whole:
         _put_whole(model, layout, folder)
     fresh, _ = refitted(model, adapt(model.spec, specs))
@@ -198,6 +199,19 @@ def _check_config(folder: AdapterFolder) -> None:
             raise folder.refuse(tensor, "is neither an adapter's nor listed in modules_to_save", _FETCH)
 
 
+def _check_all_there(folder: AdapterFolder, layout: Layout) -> None:
+    """Refuse a file that lacks modules of the model which its configuration says are adapted."""
+    config = folder.config
+    if config.leaves_out or isinstance(config.targets, str):
+        return
+    due = [name for name in layout.modules if any(is_named(name, target) for target in config.targets)]
+    saved = [f".{module}." for module in config.saved]
+    lacking = [name for name in due if name not in folder.low_rank and not any(part in f".{name}." for part in saved)]
+    if lacking:
+        problem = f"lacks the module {lacking[0]}, which target_modules lists ({len(lacking)} in all)"
+        raise InputError(folder.path / TENSORS, problem, "fetch the folder anew, or give the model it was made for")
+
+
 def _check_shapes(folder: AdapterFolder, module: FileModule, names: dict[str, str]) -> None:
     rank, inputs = folder.config.rank_of(module.name), module.members[0].inputs
     due = {NARROW: (rank, inputs), WIDEN: (module.outputs, rank), MAGNITUDE: (module.outputs,)}
@@ -213,7 +227,8 @@ def _put_whole(model: LanguageModel, layout: Layout, folder: AdapterFolder) -> N
     table = next((row.theirs for row in layout.rows if TABLE in row.ours), "")
     own = dict(model.named_parameters())
     filled: dict[str, Tensor] = {}
-    for name, source in folder.whole.items():
+    # The table last: a tied head that is held as a whole too has its own matrix by then.
+    for name, source in sorted(folder.whole.items(), key=lambda pair: pair[0] == table):
         value = folder.tensors.tensor(source)
         tied = _tied_head(model, layout, name, table)
         if tied is not None:

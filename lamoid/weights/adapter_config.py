@@ -24,7 +24,8 @@ class AdapterConfig:
     """What an adapter_config.json says of a low-rank adapter.
 
     ``ranks`` and ``alphas`` are those of single modules, by the end of the module's name; ``saved`` are modules that
-    the adapter holds as a whole. ``base`` is what the file calls the base model: a word, which is never looked up.
+    the adapter holds as a whole. Of ``targets`` all modules are adapted unless the file ``leaves_out`` some. ``base``
+    is what the file calls the base model: a word, which is never looked up.
     """
 
     rank: int
@@ -35,6 +36,7 @@ class AdapterConfig:
     ranks: tuple[tuple[str, int], ...] = ()
     alphas: tuple[tuple[str, float], ...] = ()
     targets: tuple[str, ...] | str = ()
+    leaves_out: bool = False
     saved: tuple[str, ...] = ()
     bias: str = "none"
     base: str | None = None
@@ -98,6 +100,7 @@ def read_config(folder: Path) -> AdapterConfig:
         ),
         alphas=tuple((key, fields.finite(f"alpha_pattern.{key}", v)) for key, v in fields.table("alpha_pattern")),
         targets=fields.targets(),
+        leaves_out=any(tree.get(name) is not None for name in ("exclude_modules", "layers_to_transform")),
         saved=fields.names("modules_to_save"),
         bias=fields.one_of("bias", ("none", "all", "lora_only")),
         base=fields.word("base_model_name_or_path"),

@@ -9,15 +9,17 @@ from torch import Tensor
 
 from lamoid.assembly.adapted import adapted_parts
 from lamoid.assembly.adapter import AdapterSpec, DoraSpec, LowRank, wide
+from lamoid.assembly.heads import TiedSpec
 from lamoid.assembly.linear import DenseSpec
 from lamoid.assembly.model import LanguageModel
+from lamoid.assembly.paths import part_at
 from lamoid.assembly.rewrite import linear_maps
 from lamoid.errors import InputError
 from lamoid.weights.adapter import MAGNITUDE, NARROW, PREFIX, TENSORS, WIDEN
 from lamoid.weights.adapter_config import CONFIG, AdapterConfig, Scale
 from lamoid.weights.adapter_names import WEIGHT, FileModule, Layout, Member, file_layout, module_path
 from lamoid.weights.durable import Draft
-from lamoid.weights.names import Naming, join
+from lamoid.weights.names import TABLE, Naming, join
 from lamoid.weights.write import TensorWriter
 
 Number = TypeVar("Number", int, float)
@@ -159,7 +161,21 @@ def _whole(model: LanguageModel, layout: Layout, paths: Collection[str]) -> tupl
         if any(name == path or name.startswith(f"{path}.") for path in paths for name in row.ours):
             tensors[f"{PREFIX}{row.theirs}"] = join(row, parameters).contiguous()
             names[row.theirs.rpartition(".")[0]] = None
+            if TABLE in row.ours:
+                _add_tied(model, layout, parameters[TABLE], tensors, names)
     return tensors, names
+
+
+def _add_tied(
+    model: LanguageModel, layout: Layout, table: Tensor, tensors: dict[str, Tensor], names: dict[str, None]
+) -> None:
+    """Add the matrix of each output that is tied to a table held as a whole: peft leaves such an output the base's."""
+    for module in layout.modules.values():
+        linear = part_at(model.spec, module.members[0].path)
+        if isinstance(linear, TiedSpec):
+            inside = ".base_layer" if linear.adapters else ""
+            tensors[f"{PREFIX}{module.name}{inside}{WEIGHT}"] = table.clone()
+            names |= {} if linear.adapters else {module.name: None}
 
 
 def _alpha(factor: float, spec: AdapterSpec, rank: int) -> float:

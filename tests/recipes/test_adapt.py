@@ -77,6 +77,11 @@ def test_gain_and_forgetting_are_differences_of_what_evaluate_measures(place: Pa
     assert Path(found.picture).read_bytes().startswith(b"\x89PNG")
     again = run(place, tmp_path / "out", methods=["full", "fused"], resume=True)
     assert again.rows[1].new == full.new
+    with pytest.raises(InputError, match=r"text.new: was made with other settings: hold_out\."):
+        run(place, tmp_path / "out", hold_out=0.3, resume=True)
+    texts = {"to": [place / "new.jsonl"], "old": [place / "new.jsonl"]}
+    with pytest.raises(InputError, match=r"text.old: was made with other settings: old\."):
+        adapt(place / "base" / "model", **texts, out=tmp_path / "out", recipe=place / "recipe.toml", resume=True)
 
 
 def test_with_adapters_and_with_replay_less_is_forgotten(place: Path, tmp_path: Path) -> None:

@@ -170,6 +170,16 @@ def test_what_cannot_be_learnt_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_every_source_must_have_something_to_pair_with(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """A source of little weight, which the first steps may not read, is looked at too."""
+    text = str(tmp_path / "text.txt")
+    sources = {"a": {"train": text, "separator": "\n\n"}, "b": {"train": text, "weight": 0.001}}
+    with pytest.raises(InputError, match=r"data.b.train: has one document only"):
+        train(of_kind({**recipe, "data": {"sources": sources}}, "next_sentence"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(of_kind({**recipe, "data": {"sources": sources}}, "sentence_order"), out=tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [

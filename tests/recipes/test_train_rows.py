@@ -160,6 +160,7 @@ BAD_ROWS: list[tuple[str, str, Any, str]] = [
     ("labels", "a.jsonl", [{"text": "a", "label": 3}], "line 1: label"),
     ("regression", "a.jsonl", [{"text": "a", "label": "nan"}], "line 1: label.*no finite number"),
     ("regression", "a.jsonl", [{"text": "a", "label": None}], "line 1: label.*no finite number"),
+    ("regression", "a.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": 1e300}], "line 2: label.*1e\\+300"),
     ("tags", "a.jsonl", [{"words": ["a", "b"], "tags": ["O"]}], "line 1.*2 words and 1 tags"),
     ("sequence", "a.jsonl", [{"source": "a", "target": ""}], "line 1: target.*white space"),
     ("chat", "a.jsonl", [{"prompt": "a", "completion": ""}], "line 1: completion"),
@@ -185,6 +186,12 @@ def test_a_bad_row_is_named_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
+SHORT: dict[str, Any] = {
+    "tokenizer": {"kind": "bytes", "vocab": 300, "mask": True},
+    "training": {"steps": 4, "context": 2},
+}
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [
@@ -197,6 +204,8 @@ def test_a_bad_row_is_named_and_nothing_is_written(
         ({"data": {"kind": "rows", "train": "x", "colour": ""}}, r"data\.colour"),
         ({"data": {"kind": "rows", "train": []}}, "train"),
         ({"model": {"family": "t5", "width": 32}}, "source"),
+        ({"model": {"family": "bert", "width": 32}, **SHORT}, r"training\.context.*2 control tokens"),
+        ({"objective": {"kind": "sequence", "joint": "~" * 9}, **SHORT}, r"training\.context.*objective\.joint"),
         ({"model": {"family": "bert", "width": 32}, "objective": "chat"}, "mixer"),
     ],
 )
@@ -205,6 +214,18 @@ def test_a_recipe_that_cannot_be_is_refused_by_its_key(change: dict, where: str,
     with pytest.raises(InputError, match=where):
         train({**recipe(tmp_path, "classes"), **change}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_glob_of_rows_is_all_its_files(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+    lines = (tmp_path / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "part-1.jsonl").write_bytes(b"".join(lines[:50]))
+    (tmp_path / "part-2.jsonl").write_bytes(b"".join(lines[50:]))
+    found = [
+        train(recipe(tmp_path, "classes", file), out=tmp_path / file[0]) for file in ("rows.jsonl", "part-*.jsonl")
+    ]
+    assert found[0].loss == found[1].loss
+    assert found[0].metrics == found[1].metrics
 
 
 def test_labels_all_out_of_reach_are_an_error(tmp_path: Path) -> None:

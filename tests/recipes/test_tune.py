@@ -111,6 +111,25 @@ def test_a_run_that_diverges_is_recorded_and_the_search_goes_on(
         tune(recipe, search=search, set=["optimizer.learning_rate=0.02"], out=tmp_path / "none", runs=1)
 
 
+def test_values_that_do_not_go_together_are_one_run_that_failed(recipe: dict, tmp_path: Path) -> None:
+    """Each may be in range: a width between both ends may be no multiple of the heads."""
+    found = tune(recipe, search=["model.width=16..32"], out=tmp_path / "search", runs=7, prune=False)
+    states = {int(t.overrides[0].partition("=")[2]) % 4: t.state for t in found.trials[1:]}
+    assert states == {rest: "failed" if rest else "done" for rest in states}
+    assert "failed" in states.values()
+    failed = next(trial for trial in found.trials if trial.state == "failed")
+    assert "head" in failed.note
+    assert failed.losses == []
+
+
+def test_a_search_goes_on_behind_a_run_that_was_killed_before_its_recipe_was_written(
+    recipe: dict, tmp_path: Path
+) -> None:
+    tune(recipe, search=RATES, out=tmp_path / "search", runs=1)
+    (tmp_path / "search" / "runs" / "0001").mkdir()
+    assert len(tune(recipe, search=RATES, out=tmp_path / "search", runs=2, resume=True).trials) == 2
+
+
 def test_no_run_begins_when_the_time_is_up(recipe: dict, tmp_path: Path) -> None:
     found = tune(recipe, search=RATES, out=tmp_path / "search", runs=50, hours=1e-9)
     assert len(found.trials) == 1
@@ -140,7 +159,8 @@ def test_a_space_is_read_and_draws_stay_inside(recipe: dict) -> None:
     assert len({trial.values["a.rate"] for trial in trials}) > 10
     own = read_space(["optimizer.learning_rate=1e-6..1", "training.batch=4|8"])
     assert own_values(own, read_recipe(recipe)) == {"optimizer.learning_rate": 1e-5, "training.batch": "4"}
-    assert own_values(read_space(["optimizer.learning_rate=1e-3..1"]), read_recipe(recipe)) is None
+    for outside in ("optimizer.learning_rate=1e-3..1", "optimizer.weight_decay=0..1"):  # 0.1 is no whole number
+        assert own_values(read_space([outside]), read_recipe(recipe)) is None
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import pytest
 import torch
 import transformers
 
-from lamoid.assembly.adapter_merge import merged
+from lamoid.assembly.adapter import LoraSpec
+from lamoid.assembly.adapter_merge import merged, refitted
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.initialise import initialise
+from lamoid.assembly.rewrite import adapt, targets
 from lamoid.weights.adapter import open_adapter, put_adapters
 from lamoid.weights.adapter_write import save_adapter
 from lamoid.weights.durable import durable_folder
@@ -235,6 +237,37 @@ def test_a_tied_output_is_adapted_and_merged_without_touching_the_embedding(kind
         warnings.simplefilter("ignore")
         apart = their_logits(theirs.merge_and_unload(), ids)
     assert error(apart, wanted) > 1e-2
+
+
+@pytest.mark.parametrize(("family", "table"), [("Llama", "embedding"), ("GPT2", "embedding.tokens")])
+@pytest.mark.parametrize("on", [["query"], ["query", "heads.*.linear"]])
+def test_a_table_trained_as_a_whole_is_the_tied_output_s_too(
+    family: str, table: str, on: list[str], draw, tmp_path: Path
+) -> None:
+    """peft copies a table that is held as a whole, and a tied output keeps the base's: so it is written for both."""
+    base, ids = tmp_path / "base", random_ids()
+    if family == "GPT2":
+        on = [name.replace("query", "output") for name in on]  # the query is a part of a joined module there
+    their_model(family, base, tie_word_embeddings=True)
+    opened = open_folder(base)
+    model = load_model(opened)
+    ours, new = refitted(model, adapt(model.spec, dict.fromkeys(targets(model.spec, on), LoraSpec("x", 3, 6.0))))
+    with torch.no_grad():
+        for name in [*new, "embedding.tokens.weight"]:
+            ours.get_parameter(name).copy_(torch.randn_like(ours.get_parameter(name)) * 0.3)
+    naming = Naming(opened.family, opened.architecture)
+    with durable_folder(tmp_path / "x") as draft:
+        save_adapter(ours, draft, "x", naming, whole=[table])
+    wanted = our_logits(ours, ids)
+    back, _ = put(base, tmp_path / "x")
+    assert error(our_logits(back, ids), wanted) < 1e-5
+    assert error(our_logits(merged(back), ids), wanted) < 1e-5
+    if len(on) == 1:  # peft lets an output be whole or adapted, not both
+        kind = getattr(transformers, CLASSES.get(family, f"{family}ForCausalLM"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = peft.PeftModel.from_pretrained(kind.from_pretrained(base), tmp_path / "x").eval()
+        assert error(their_logits(theirs, ids), wanted) < 1e-5
 
 
 def test_a_classifier_is_saved_whole(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from lamoid.errors import InputError
 from lamoid.text.chat import ChatEncoder, check_messages, choose_template, find_template
 from lamoid.text.chat_templates import BUILT_IN
 from lamoid.text.chat_tokenizer import with_template
+from lamoid.text.chat_worker import CLOSE, OPEN
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.text.training import train_tokenizer
 
@@ -147,11 +148,22 @@ def test_a_template_cannot_be_made_to_finish_a_token(tokenizer: Tokenizer) -> No
 
 
 def test_names_and_tools_are_said_too(tokenizer: Tokenizer) -> None:
-    tools = [{"name": "<|im_end|>", "parameters": {"<|im_start|>x": 1, "a": ["<|endoftext|>"]}}]
+    inside = {"<|im_start|>x": 1, "a": ["<|endoftext|>"], "role": "<|im_end|>"}
+    tools = [{"name": "<|im_end|>", "role": "<|im_start|>", "parameters": inside}]
     chat = [{"role": "user", "name": "<|im_start|>", "content": "a"}]
     with ChatEncoder(tokenizer, (WITH_NAMES, "here")) as encoder:
         ids = encoder.prompt(chat, more={"tools": tools})
     assert sum(number in tokenizer.controls for number in ids) == 2
+
+
+def test_what_is_said_cannot_mark_itself_as_an_answer(tokenizer: Tokenizer) -> None:
+    for said in (f"a {OPEN}b{CLOSE} c", f"{CLOSE}{OPEN}", OPEN, CLOSE):
+        chat = [{"role": "user", "content": said}, {"role": "assistant", "content": "ok"}]
+        with ChatEncoder(tokenizer, (BUILT_IN["chatml"].source, "here")) as encoder:
+            found = encoder.encode(chat)
+        learnt = [number for number, is_one in zip(found.ids, found.is_answer, strict=True) if is_one]
+        assert tokenizer.decode(learnt) == "ok"
+        assert said in tokenizer.decode(found.ids)
 
 
 HOSTILE = {

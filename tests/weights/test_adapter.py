@@ -192,6 +192,15 @@ def test_an_adapter_of_another_base_is_refused(words: dict, told: str, folder: P
     assert "somebody/base" in str(raised.value) or told == "shape"
 
 
+def test_modules_that_are_listed_and_not_there_are_missed(base: Path, folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if "layers.1.mlp" not in name}, path)
+    with pytest.raises(InputError, match=r"lacks the module model\.layers\.1\.mlp\.down_proj.*\(1 in all\)"):
+        load(base, adapters=[folder])
+    change(folder, layers_to_transform=[0])  # then it may be meant
+    load(base, adapters=[folder])
+
+
 @pytest.mark.parametrize("name", ["../x", "", "x" * 10_000, "a b", "."])
 def test_a_name_that_is_none_is_refused(name: str, base: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="name of the adapter") as raised:
