@@ -65,7 +65,7 @@ COMMANDS = (
         "Make",
         "lamoid.recipes.adapt:adapt",
         "Train a model further on a new domain; show what it gains and what it forgets.",
-        "lamoid adapt base --to law/*.txt --old books/*.txt --out law --methods full --methods fused",
+        "lamoid adapt base --to 'law/*.txt' --old 'books/*.txt' --out law --methods full --methods fused",
     ),
     Command(
         "multitask",

@@ -176,6 +176,10 @@ def _explain(text: str, place: str, name: str, value: str) -> InputError:
     if field[1] == "required":
         return InputError(f"{name}: {key}", "is missing", "add it")
     near = _nearest(_without_numbers(key))
+    if near == _without_numbers(key):
+        return InputError(
+            f"{name}: {key}", "is a key of another kind of this table", f"set {place}.kind, or leave it out"
+        )
     cure = f"perhaps you mean {near}" if near else f"known here: {', '.join(_known_beside(place))}"
     return InputError(f"{name}: {key}", "is no key of a training recipe", cure)
 

@@ -45,7 +45,12 @@ class Runs(msgspec.Struct, frozen=True):
         """Give what a person reads."""
         lines = table_lines(build_table(f"{len(self.runs)} runs", *_split(overview(self.runs))), width=160)
         if self.compared:
-            lines += ["", *table_lines(build_table("what differs", *_split(comparison(self))), width=160)]
+            lines += [
+                "",
+                *table_lines(
+                    build_table("what differs", *_split(comparison(self))), width=max(160, 48 + 32 * len(self.runs))
+                ),
+            ]
         lines += [f"not read: {_plain(problem)}" for run in self.runs for problem in run.problems]
         return lines + [f"wrote {path}" for path in (self.png, self.html) if path is not None]
 

@@ -288,7 +288,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         steps=state.steps,
         resumed_from=resumed_from,
         loss=figures["loss"],
-        validation_loss=state.validations[-1][1] if state.validations else None,
+        validation_loss=_validation_loss(run, average),
         best_validation_loss=None if best is None else best[1],
         best_step=None if best is None else best[0],
         tokens=state.tokens,
@@ -309,6 +309,13 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
         average=average,
         ended_early=None if run.stopping is None else run.stopping.reason(state),
     )
+
+
+def _validation_loss(run: Run, average: AverageResult | None) -> float | None:
+    """Give the loss of the model that the run ends with: the last step's, or the average's where that is it."""
+    if average is not None and run.recipe.average is not None and run.recipe.average.final:
+        return average.validation_loss
+    return run.state.validations[-1][1] if run.state.validations else None
 
 
 def _go_on(run: Run, model: Path) -> str:

@@ -197,6 +197,8 @@ def _spec(recipe: TrainingRecipe, vocab: int) -> ModelSpec:
 def _build_model(recipe: TrainingRecipe, data: Gathered) -> tuple[LanguageModel, dict[str, Any], list[str]]:
     """Make or load the model, with the generation settings that it will be saved with, and what is to be said of it."""
     generation = {"bos_token_id": data.tokenizer.start, "eos_token_id": data.tokenizer.end}
+    if data.tokenizer.pad is not None:
+        generation["pad_token_id"] = data.tokenizer.pad
     spec = shaped(recipe, _spec(recipe, data.tokenizer.vocab), data, _family(recipe))
     if spec.reads_source:
         generation["decoder_start_token_id"] = decoder_start(data.tokenizer)

@@ -31,8 +31,8 @@ class Stopping:
         best = min((pair for pair in state.validations if pair[0] <= step), key=lambda pair: pair[1])
         gain = f" by more than {self.least_gain:g}" if self.least_gain else ""
         return (
-            f"ended early after step {step}: {self.patience} validation losses in a row were not lower{gain} "
-            f"than {best[1]:.4f} at step {best[0]}"
+            f"ended early after step {step}: {self.patience} validation losses in a row were not lower{gain}; "
+            f"the lowest is {best[1]:.4f}, of step {best[0]}"
         )
 
     def __call__(self, state: TrainingState) -> None:

@@ -183,7 +183,7 @@ def test_a_plateau_lowers_the_rate(recipe: dict[str, Any], tmp_path: Path) -> No
         ({"average": {"decay": 0.9}}, "average.kind: is missing"),
         ({"average": {"kind": "mean"}}, "average.kind: .*ema, last"),
         ({"average": {"kind": "ema", "decay": 1.0}}, "average.decay: is 1.0"),
-        ({"average": {"kind": "ema", "keep": 3}}, "average.keep: is no key"),
+        ({"average": {"kind": "ema", "keep": 3}}, "average.keep: is a key of another kind"),
         ({"optimizer": {"kind": "lion"}}, "optimizer.kind: .*adafactor, adamw, muon, sgd"),
         ({"optimizer": {"groups": [{"paths": ["heads.x"]}]}}, r"optimizer.groups\[0\].paths: 'heads.x' matches no"),
         ({"optimizer": {"groups": [{"paths": []}]}}, r"optimizer.groups"),
