@@ -1,28 +1,32 @@
-"""The first place where two descriptions differ."""
+"""Where two descriptions differ."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 
 def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, str, str] | None:
     """Find the first place where two trees of dicts, lists and values differ: its path and both values, as text."""
+    return next(differences(ours, theirs, path), None)
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Go through all places where two trees of dicts, lists and values differ: their paths and both values, as text."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in [*ours, *(key for key in theirs if key not in ours)]:
             place = f"{path}.{key}" if path else str(key)
             if key not in ours or key not in theirs:
-                return place, show(ours.get(key, "absent")), show(theirs.get(key, "absent"))
-            difference = first_difference(ours[key], theirs[key], place)
-            if difference is not None:
-                return difference
-        return None
-    if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
+                yield place, show(ours.get(key, "absent")), show(theirs.get(key, "absent"))
+            else:
+                yield from differences(ours[key], theirs[key], place)
+    elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
         if len(ours) != len(theirs):
-            return f"number of {path}", str(len(ours)), str(len(theirs))
-        pairs = (first_difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=True)))
-        return next((pair for pair in pairs if pair is not None), None)
-    if type(ours) is type(theirs) and ours == theirs:
-        return None
-    return path, show(ours), show(theirs)
+            yield f"number of {path}", str(len(ours)), str(len(theirs))
+        else:
+            for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+                yield from differences(a, b, f"{path}[{index}]")
+    elif type(ours) is not type(theirs) or ours != theirs:
+        yield path, show(ours), show(theirs)
 
 
 def show(value: Any) -> str:

@@ -30,12 +30,10 @@ def draw_intervals(panels: Mapping[str, Sequence[Row]], *, axis: str) -> bytes:
 
     ``panels`` maps titles to rows. Several stand side by side, name the same models and share their labels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height = 1.2 + 0.45 * max(map(len, panels.values()))
     figure = Figure(figsize=(8.0 if len(panels) == 1 else 4.0 * len(panels), height), layout="constrained")
-    FigureCanvasAgg(figure)
     row_of_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, rows) in zip(row_of_axes, panels.items(), strict=True):
         _draw_panel(axes, rows)
@@ -46,6 +44,31 @@ def draw_intervals(panels: Mapping[str, Sequence[Row]], *, axis: str) -> bytes:
     row_of_axes[0].invert_yaxis()
     for label in row_of_axes[0].get_yticklabels():
         label.set_parse_math(False)
+    return as_png(figure)
+
+
+def draw_weights(weights: Mapping[str, float], *, title: str) -> bytes:
+    """Draw one bar a member, as long as its weight; a PNG. A line marks what each would have in equal shares."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 1.2 + 0.45 * len(weights)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(weights)), list(weights.values()), color=COLOURS["member"], height=0.6)
+    axes.axvline(sum(weights.values()) / len(weights), color=COLOURS["uniform"], linestyle="--")
+    axes.set_yticks(range(len(weights)), [f"{shorten(name)}  {weight:.3f}" for name, weight in weights.items()])
+    axes.invert_yaxis()
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.set_title(title, parse_math=False)
+    axes.set_xlabel("weight; dashed: equal shares")
+    return as_png(figure)
+
+
+def as_png(figure: Any) -> bytes:
+    """Write a figure of matplotlib as a PNG that holds no date and no version."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
     picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
@@ -69,5 +92,10 @@ def _draw_panel(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _label(row: Row) -> str:
-    name = row.label if len(row.label) <= 32 else "..." + row.label[-29:]
+    name = shorten(row.label)
     return name if row.weight is None else f"{name}  (weight {row.weight:.3f})"
+
+
+def shorten(name: str) -> str:
+    """Cut a long name to its last 29 characters."""
+    return name if len(name) <= 32 else "..." + name[-29:]

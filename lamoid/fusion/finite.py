@@ -1,10 +1,12 @@
 """Whether every number is finite, told from the bits, on one thread and with little room."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from lamoid.errors import InputError
 from lamoid.fusion.memory import BLOCK
 from lamoid.weights.read import Tensors
 
@@ -24,6 +26,32 @@ def is_finite(numbers: Tensor) -> bool:
         return True
     whole, mask = EXPONENTS[numbers.dtype]
     return int((numbers.view(whole).numpy() & mask).max()) < mask
+
+
+def check_finite(models: Tensor, names: Sequence[str], tensor: str) -> None:
+    """Raise an ``InputError`` naming the first model, one a row, that holds NaN or infinity.
+
+    Their sum holds it too: only where it is not finite is every number looked at.
+    """
+    if math.isfinite(models.sum()):
+        return
+    for name, numbers in zip(names, models.unbind(), strict=True):
+        if not bool(torch.isfinite(numbers).all()):
+            raise not_finite(name, tensor)
+
+
+def fits(numbers: Tensor, dtype: torch.dtype) -> bool:
+    """Say whether numbers stay finite when they are cast: the sum of their squares says it first, and fast."""
+    flat, limit = numbers.reshape(-1), torch.finfo(dtype).max
+    if float(torch.dot(flat, flat)) <= min(limit * limit, torch.finfo(flat.dtype).max):
+        return True
+    return bool(torch.isfinite(flat.to(dtype)).all())
+
+
+def not_finite(member: str, tensor: str) -> InputError:
+    """Give the error that names a member and its tensor with a NaN or an infinity."""
+    cure = "train or fetch this member anew, or leave it out"
+    return InputError(f"{member}: tensor {tensor}", "holds NaN or infinity", cure)
 
 
 def find_not_finite(tensors: Tensors) -> str | None:

@@ -1,26 +1,99 @@
-"""How much memory a fusion may take, and how large its blocks are then."""
+"""How much memory a fusion may take, and how large its slices and how many its threads are then."""
 
 import math
+import os
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lamoid.errors import InputError
+from lamoid.fusion.rules.rule import PIECE, Rule
+from lamoid.weights.header import TensorInfo
 
-BLOCK = 1 << 20
-LEAST_BLOCK = 1 << 15
+BLOCK = 1 << 18
+LEAST_BLOCK = PIECE
 RESERVE = 48 * 2**20
-"""Bytes kept for headers, threads and the writer's own buffer."""
+"""Bytes kept for headers, threads, what a rule makes of a piece, and the writer's own buffers."""
+KEPT = 8 * 2**20
+"""Bytes up to which a tensor is kept between passes: more is as soon read from the system's cache as from memory."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
+@dataclass(frozen=True)
+class Room:
+    """What fits a limit: threads, elements of a slice, slices that wait to be written, bytes of a tensor to be kept."""
+
+    threads: int
+    slice_elements: int
+    waiting: int
+    kept_bytes: int
+
+
+def divide_memory(models: int, itemsize: int, memory: int, threads: int | None = None) -> Room:
+    """Divide ``memory`` bytes among so many threads, the processor's cores if not given, fewer if there is no room.
+
+    Raise ``InputError`` naming the least that ``models`` models of numbers of ``itemsize`` bytes need.
+    """
+    room = memory - RESERVE
+    for count in range(threads or len(os.sched_getaffinity(0)), 0, -1):
+        waiting = 2 * count + 4
+        fixed = count * (models + 4) * PIECE * 8
+        an_element = (count * models + waiting) * itemsize
+        size = (room - fixed) // an_element
+        if size >= LEAST_BLOCK:
+            elements = min(BLOCK, 1 << (size.bit_length() - 1))
+            return Room(count, elements, waiting, min(KEPT, (room - fixed - an_element * elements) // 3))
+    least = RESERVE + (models + 4) * PIECE * 8 + (models + 6) * itemsize * LEAST_BLOCK
+    problem = f"is {memory} bytes, {models} members need at least {least}"
+    raise InputError("memory", problem, f"ask for {math.ceil(least / 2**20)}MiB or more")
+
+
 def block_elements(members: int, itemsize: int, memory: int) -> int:
-    """Give the largest block, a power of two of at most 2^20 elements, that two sets of buffers have room for."""
-    a_block = 2 * (members + 1) * itemsize
-    room = (memory - RESERVE) // a_block
-    if room < LEAST_BLOCK:
-        least = RESERVE + a_block * LEAST_BLOCK
-        problem = f"is {memory} bytes, {members} members need at least {least}"
-        raise InputError("memory", problem, f"ask for {math.ceil(least / 2**20)}MiB or more")
-    return min(BLOCK, 1 << (room.bit_length() - 1))
+    """Give the elements of a slice; raise ``InputError`` for a limit that is too small."""
+    return divide_memory(members, itemsize, memory).slice_elements
+
+
+def whole_room(rule: Rule, info: TensorInfo, members: int, statistics: Mapping[str, TensorInfo] | None) -> int | None:
+    """Give the bytes that a rule by whole tensors needs for one of them besides the slices; None: it goes by elements.
+
+    ``statistics`` are a member's. A rule that needs products of inputs is asked for (outputs, inputs), and a tensor
+    without them goes by elements.
+    """
+    if rule.room is None:
+        return 0
+    shape = info.shape
+    if rule.statistic == "gram":
+        if statistics is None or info.name not in statistics:
+            return None
+        shape = shape[::-1] if len(statistics[info.name].shape) == 3 else shape
+    return rule.room(shape, members) or None
+
+
+def check_room(
+    rule: Rule,
+    infos: Sequence[TensorInfo],
+    members: int,
+    models: int,
+    memory: int,
+    statistics: Mapping[str, TensorInfo] | None = None,
+) -> None:
+    """Raise ``InputError`` if a rule by rows or whole tensors needs more memory for one of them than there is."""
+    if rule.unit == "element":
+        return
+    for info in infos:
+        if not info.dtype.is_floating_point or not info.elements:
+            continue
+        at_once, extra = info.elements, 0
+        if rule.unit == "row":
+            at_once = info.shape[-1] if info.shape else 1
+        else:
+            whole = whole_room(rule, info, members, statistics)
+            extra, at_once = (0, 0) if whole is None else (whole, info.elements)
+        wide = 8 if info.dtype.itemsize >= 4 else 4
+        need = RESERVE + extra + at_once * (models * (info.dtype.itemsize + wide) + 2 * wide)
+        if need > memory:
+            problem = f"is {memory} bytes, the rule needs {need} for the tensor {info.name}, which it takes whole"
+            raise InputError("memory", problem, f"ask for {math.ceil(need / 2**20)}MiB or more, or for another rule")
 
 
 def parse_memory(text: str | int) -> int:

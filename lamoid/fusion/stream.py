@@ -1,72 +1,102 @@
-"""Runs a fusion rule over whole models through a bounded buffer: reading, arithmetic and writing overlap."""
+"""Runs a fusion rule over whole models through bounded buffers: reading, arithmetic and writing overlap."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from lamoid.errors import InputError
-from lamoid.fusion.finite import is_finite
-from lamoid.fusion.memory import block_elements
-from lamoid.fusion.order import content_order
-from lamoid.fusion.rules.table import Rule
+from lamoid.fusion.engine import MEMORY, Engine, Job
+from lamoid.fusion.output import Output
+from lamoid.fusion.passes import Span
+from lamoid.fusion.rules.rule import Rule
+from lamoid.fusion.source import Settings, Source
+from lamoid.fusion.verify import check_hashes
+from lamoid.fusion.workers import Staff, fuse_by_workers
 from lamoid.weights.durable import Draft
-from lamoid.weights.header import TensorInfo
+from lamoid.weights.layout import SHARD_BYTES, cut_shards, info_bytes
 from lamoid.weights.read import Tensors
-from lamoid.weights.write import TensorWriter
+
+__all__ = ["How", "Settings", "Source", "fuse_in_memory", "stream_fusion", "total_bytes"]
 
 
-@dataclass(frozen=True)
-class Source:
-    """One member of a fusion: its name for messages, its tensors and its weight."""
+class How(TypedDict, total=False):
+    """How a fusion is run; nothing here but ``names``, ``dtype``, ``seed`` and ``shard_bytes`` changes what is written.
 
-    name: str
-    tensors: Tensors
-    weight: float
+    ``names`` are the tensors to fuse (all of the first member's if not given), ``dtype`` is what floating ones are
+    stored in (the members' own), ``seed`` is for the rules that draw, ``device`` where the arithmetic is done.
+    ``memory`` is what buffers may take (512 MiB), ``threads`` how many read and compute (one a core).
+    ``advance`` is told the bytes written, ``shard_bytes`` is the size of the files. ``workers`` is the number of
+    processes, which are started here, or, if a ``run`` is named, wait for it in ``join_fusion``. ``verify``: models
+    are compared with their manifests, and what is written is read back from the disk.
+    """
+
+    names: Sequence[str] | None
+    dtype: torch.dtype | None
+    seed: int
+    device: str
+    memory: int
+    threads: int | None
+    advance: Callable[[int], None] | None
+    shard_bytes: int
+    workers: int
+    run: str
+    verify: bool
 
 
 def stream_fusion(
-    sources: Sequence[Source],
-    rule: Rule,
-    draft: Draft,
-    *,
-    names: Sequence[str] | None = None,
-    memory: int = 512 * 2**20,
-    advance: Callable[[int], None] | None = None,
+    members: Sequence[Source], base: Source | None, rule: Rule, settings: Settings, draft: Draft, **how: Unpack[How]
 ) -> None:
-    """Write ``rule`` of the members into ``draft`` as safetensors, in blocks of at most 2^20 elements.
+    """Write ``rule`` of the members into ``draft`` as safetensors.
 
-    All members hold the tensors ``names`` (all of the first one's if not given) with equal shapes and dtypes. Buffers
-    take at most ``memory`` bytes; blocks shrink to fit, which changes no bit, since a rule works element by element.
-    The members are summed in an order that their content gives. ``advance`` is told the bytes written. Raises
-    ``InputError`` for a limit that is too small, a NaN or an infinity in a member, and whole numbers that differ.
+    All models hold the tensors ``names`` with equal shapes and dtypes. ``settings`` gives, in the order of
+    ``members``, weights and options for a tensor by its name; rules sum in an order that the members' content gives.
+    Where the draft has a journal, what a killed fusion of the same has written is not made again.
+    Raises ``InputError`` for a limit that is too small, a NaN or an infinity in a model, whole numbers that differ.
     """
-    ordered = [sources[index] for index in content_order([source.tensors for source in sources])]
-    infos = _writing_order(ordered[0].tensors, names)
-    largest = max((info.dtype.itemsize for info in infos), default=1)
-    size = block_elements(len(ordered), largest, memory)
-    writer = TensorWriter(draft, [(info.name, info.dtype, info.shape) for info in infos])
-    buffers = _Buffers(len(ordered), size * largest)
-    blocks = [(info, first) for info in infos for first in range(0, info.elements, size)]
-    reading: Future[list[Tensor]] | None = None
-    writing: Future[None] | None = None
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
-        for index, (info, first) in enumerate(blocks):
-            members = (reading or reader.submit(_read, ordered, info, first, size, buffers.inputs[0])).result()
-            if index + 1 < len(blocks):
-                reading = reader.submit(_read, ordered, *blocks[index + 1], size, buffers.inputs[(index + 1) % 2])
-            out = _cut(buffers.outputs[index % 2], info, len(members[0]))
-            _fuse_block(ordered, rule, info, members, out)
-            if writing is not None:
-                writing.result()
-            writing = scribe.submit(writer.write, out)
+    shard_bytes, advance = how.get("shard_bytes", SHARD_BYTES), how.get("advance")
+    workers, run, memory = how.get("workers", 1), how.get("run", ""), how.get("memory", MEMORY)
+    staff = Staff(workers, run, memory if run else memory // workers)
+    models, verify = [*members, *([] if base is None else [base])], how.get("verify", False)
+    with (
+        closing(_engine(members, base, rule, settings, {**how, "memory": staff.memory})) as engine,
+        ThreadPoolExecutor(1, "fusion-verify") as checker,
+    ):
+        if draft.journal is not None:
+            draft.journal.begin(f"{engine.identity()} {workers}")
+        infos = [(info.name, engine.job.stored(info), info.shape) for info in engine.infos]
+        shards = cut_shards(infos, shard_bytes=shard_bytes)
+        checked = checker.submit(check_hashes, models) if verify else None
+        if workers == 1:
+            _write(engine, Output(draft, shards, advance, verify=verify))
+        else:
+            fuse_by_workers(engine, draft, shards, staff, shard_bytes=shard_bytes, verify=verify)
             if advance is not None:
-                advance(out.nbytes)
-        if writing is not None:
-            writing.result()
-    writer.finish()
+                advance(sum(info_bytes(info) for info in infos))
+        if checked is not None:
+            checked.result()
+
+
+def _write(engine: Engine, output: Output) -> None:
+    try:
+        output.make_room(engine.room.waiting, engine.slice_bytes)
+        engine.run(output)
+        output.finish()
+    finally:
+        output.abandon()
+
+
+def fuse_in_memory(
+    members: Sequence[Source], base: Source | None, rule: Rule, settings: Settings, **how: Unpack[How]
+) -> dict[str, Tensor]:
+    """Give the tensors that ``stream_fusion`` would write."""
+    with closing(_engine(members, base, rule, settings, how)) as engine:
+        held = _Held({info.name: torch.empty(info.shape, dtype=engine.job.stored(info)) for info in engine.infos})
+        engine.run(held)
+        held.finish()
+    return held.tensors
 
 
 def total_bytes(tensors: Tensors, names: Sequence[str] | None = None) -> int:
@@ -74,50 +104,29 @@ def total_bytes(tensors: Tensors, names: Sequence[str] | None = None) -> int:
     return sum(tensors[name].stop - tensors[name].start for name in names or tensors)
 
 
-class _Buffers:
-    """Two sets of input buffers and two output buffers, as bytes, made once."""
-
-    def __init__(self, members: int, block: int) -> None:
-        self.inputs = [[torch.empty(block, dtype=torch.uint8) for _ in range(members)] for _ in range(2)]
-        self.outputs = [torch.empty(block, dtype=torch.uint8) for _ in range(2)]
+def _engine(members: Sequence[Source], base: Source | None, rule: Rule, settings: Settings, how: Any) -> Engine:
+    given = {name: how[name] for name in ("names", "dtype", "seed", "device") if name in how}
+    return Engine(Job(members, base, rule, settings, **given), how.get("memory", MEMORY), how.get("threads"))
 
 
-def _writing_order(tensors: Tensors, names: Sequence[str] | None) -> list[TensorInfo]:
-    """Wide numbers first, so that each tensor is aligned in the file; else as they lie in the file that is read."""
-    wanted = set(names or tensors)
-    return sorted((tensors[name] for name in tensors if name in wanted), key=lambda info: -info.dtype.itemsize)
+class _Held:
+    """Takes the slices into memory."""
 
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+        self._waiting: list[Future[None]] = []
 
-def _cut(buffer: Tensor, info: TensorInfo, count: int) -> Tensor:
-    return buffer[: count * info.dtype.itemsize].view(info.dtype)
+    def done(self, name: str) -> int:
+        return 0
 
+    def room(self, name: str, span: Span) -> Tensor:
+        return self.tensors[name].view(-1)[span[0] : span[0] + span[1]]
 
-def _read(sources: Sequence[Source], info: TensorInfo, first: int, size: int, buffers: list[Tensor]) -> list[Tensor]:
-    count = min(size, info.elements - first)
-    blocks = [_cut(buffer, info, count) for buffer in buffers]
-    for source, block in zip(sources, blocks, strict=True):
-        source.tensors.read_into(info.name, first, block)
-    return blocks
+    def put(self, name: str, span: Span, room: Tensor, fused: Future[None]) -> None:
+        self._waiting.append(fused)
+        while self._waiting and self._waiting[0].done():
+            self._waiting.pop(0).result()
 
-
-def _fuse_block(sources: Sequence[Source], rule: Rule, info: TensorInfo, members: list[Tensor], out: Tensor) -> None:
-    if not info.dtype.is_floating_point:
-        for source, member in zip(sources[1:], members[1:], strict=True):
-            if not torch.equal(member, members[0]):
-                problem = f"holds whole numbers that differ from those in {sources[0].name}"
-                raise InputError(f"{source.name}: tensor {info.name}", problem, "whole numbers have no average")
-        out.copy_(members[0])
-        return
-    rule(members, [source.weight for source in sources], out)
-    if not is_finite(out):
-        raise _not_finite(sources, info, members)
-
-
-def _not_finite(sources: Sequence[Source], info: TensorInfo, members: list[Tensor]) -> InputError:
-    for source, member in zip(sources, members, strict=True):
-        if not is_finite(member):
-            cure = "train or fetch this member anew, or leave it out"
-            return InputError(f"{source.name}: tensor {info.name}", "holds NaN or infinity", cure)
-    return InputError(
-        f"tensor {info.name}", f"its average is too large for {info.dtype}", "use members of a wider dtype"
-    )
+    def finish(self) -> None:
+        for fused in self._waiting:
+            fused.result()

@@ -84,7 +84,7 @@ DEMO: Layout = {
     "shards": dict.fromkeys(("mixed", *DOMAINS), LISTED),
     "base": RUN,
     **dict.fromkeys(DOMAINS, RUN),
-    ".fused.uniform": LISTED,
+    ".fused.candidate": LISTED,
     "fused": LISTED,
     "demo.json": FILE,
     "demo.png": FILE,

@@ -1,134 +1,158 @@
-"""Fuses models into one: measured losses become weights, parameters are averaged, and the result is judged."""
+"""Fuses models into one: measured losses become weights, a rule makes one model of several, the result is judged."""
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from lamoid.errors import InputError
-from lamoid.fusion.rules.table import RULES
-from lamoid.fusion.stream import Source, stream_fusion, total_bytes
+from lamoid.fusion.verdict import NOT_JUDGED
+from lamoid.recipes import fusion_words as words
+from lamoid.recipes.fusion_candidates import Candidates, candidate_folder
+from lamoid.recipes.fusion_card import RECIPE
+from lamoid.recipes.fusion_check import check_fusion
+from lamoid.recipes.fusion_member_statistics import with_statistics
+from lamoid.recipes.fusion_pictures import STEPS, measure_between
 from lamoid.recipes.fusion_plan import Plan, check_output, make_plan
+from lamoid.recipes.fusion_ranks import find_ranks
+from lamoid.recipes.fusion_recipe import FusionRecipe
 from lamoid.recipes.fusion_result import Fusion
-from lamoid.recipes.fusion_summary import summarise
-from lamoid.recipes.fusion_trial import FUSED, UNIFORM, Trial, read_trial
-from lamoid.recipes.measuring import Measuring, Paths
+from lamoid.recipes.fusion_saving import Saving
+from lamoid.recipes.fusion_steps import run_steps
+from lamoid.recipes.fusion_tasks import HandedTask, Metric
+from lamoid.recipes.fusion_trial import read_trial
+from lamoid.recipes.fusion_weights import choose
+from lamoid.recipes.measuring import Measuring
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.reported_command import report_command
-from lamoid.weighing.softmax import softmax_weights
-from lamoid.weights.durable import Draft, durable_folder
-from lamoid.weights.folder import write_description
+from lamoid.weights.durable import sweep
 
 
 def fuse(
-    members: Annotated[Sequence[str | Path], "Model folders to fuse."],
+    members: words.Members,
     *,
-    on: Annotated[
-        str | Path | Sequence[str | Path] | None, "Text to measure and judge on: a file, a folder or a glob."
-    ] = None,
-    out: Annotated[str | Path, "Folder for the fused model and its report."],
-    tau: Annotated[float, "Temperature: weights are exp(-loss / tau), normalised."] = 1.0,
-    base: Annotated[str | Path | None, "Model to show beside the result, such as the members' common origin."] = None,
-    judge: Annotated[
-        str | Path | Sequence[str | Path] | None,
-        "Text to judge on, instead of the half of --on that is not measured on.",
-    ] = None,
-    memory: Annotated[str, "Bound on memory beyond the interpreter; mapped files do not count."] = "512MiB",
-    weights: Annotated[
-        str | None, "Weights to use instead of measured ones: 0.2,0.3,0.5 (they are normalised)."
-    ] = None,
-    rule: Annotated[str, "Fusion rule."] = "linear",
-    separator: Annotated[str | None, "What parts the documents of a text file."] = None,
-    field: Annotated[str, "Field of a JSONL file that holds the text."] = "text",
-    context: Annotated[int | None, "Tokens read at once, at most the models' own context."] = None,
-    device: Annotated[str, "Where losses are measured: cpu, cuda."] = "cpu",
-    dtype: Annotated[str | None, "Measure in float32, bfloat16 or float16; holds a model besides --memory."] = None,
-    seed: Annotated[int, "Seed of the bootstrap."] = 0,
-    ignore_field: Annotated[Sequence[str], "Unknown field of config.json to pass over; may be repeated."] = (),
-    overwrite: Annotated[bool, "Replace an earlier model at --out."] = False,
+    on: words.On = None,
+    task: words.Task = (),
+    out: words.Out = None,
+    base: words.Base = None,
+    judge: words.Judge = None,
+    rule: words.RuleName = None,
+    weights: words.Weights = None,
+    tau: words.Tau = None,
+    set: words.Options = (),
+    never_worse: words.NeverWorse = False,
+    budget: words.Budget = None,
+    between: words.Between = False,
+    memory: words.Memory = None,
+    workers: words.Workers = None,
+    verify: words.Verify = False,
+    separator: words.Separator = None,
+    field: words.TextField = None,
+    context: words.Context = None,
+    device: words.Device = None,
+    dtype: words.Dtype = None,
+    measure_dtype: words.MeasureDtype = None,
+    seed: words.Seed = None,
+    shard_size: words.ShardSize = None,
+    ignore_field: words.IgnoreField = (),
+    overwrite: words.Overwrite = False,
+    statistics: words.Statistics = (),
+    check: words.Check = False,
+    metrics: Mapping[str, Metric] | None = None,
     progress: Progress | None = None,
 ) -> Fusion:
-    """Average the members' parameters with weights from their measured losses, judge the result and save it to ``out``.
+    """Fuse the members by a rule, with weights from their measured losses, judge the result and save it to ``out``.
 
-    On one half of the documents of ``on`` each member's loss L_i is measured, in nats a token, and w_i is
-    exp(-L_i / tau) / sum_j exp(-L_j / tau). Base, members, uniform average and fused model are judged on the other
-    half, or on ``judge``. The disk needs room for one model: the uniform average is there first, and deleted.
-
-    Raises ``InputError`` for what cannot be used, such as members that do not match, before their weights are read;
-    ``NotCommitted`` if writing fails. In either case nothing is left at ``out``.
+    On one half of the documents of ``on``, and of each task, each member's loss L_i is measured, in nats a token, and
+    w_i is exp(-L_i / tau) / sum_j exp(-L_j / tau). Base, members, uniform average and fused model are judged on the
+    other half, or on ``judge``, and by ``metrics``. Raises ``InputError`` for what cannot be used, such as members that
+    do not match, before their weights are read; ``NotCommitted`` if writing fails. In either case nothing is left.
     """
-    command = report_command(fuse, locals())
-    plan = make_plan(members, base, Path(out), rule, tau, memory, weights, ignore_field)
-    check_output(plan, overwrite=overwrite)
-    _check_text(plan, on, judge)
-    trial = None
-    if on is not None:
-        reader = Measuring(context=context, device=device, dtype=dtype, progress=progress, ignore_fields=ignore_field)
-        trial = read_trial(on, judge, reader, seed, separator=separator, field=field)
+    given = locals()
+    recipe = words.read_words(given)
+    if check:
+        return Fusion(recipe.out, recipe.rule, [], NOT_JUDGED, [], checked=check_fusion(recipe))
+    functions = [each for each in task if isinstance(each, HandedTask)]
+    command = report_command(fuse, {**given, "task": [each for each in task if isinstance(each, str)]})
+    return run_fusion(recipe, Beside(functions, metrics or {}, command, overwrite, progress))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What comes to a recipe from its caller: tasks and metrics that are functions, how it is called, the run's name
+    where other ranks do their share."""
+
+    tasks: Sequence[HandedTask] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    command: str = f"lamoid fuse {RECIPE}"
+    overwrite: bool = False
+    progress: Progress | None = None
+    run: str = ""
+
+
+def run_fusion(recipe: FusionRecipe, beside: Beside | None = None) -> Fusion:
+    """Fuse as the recipe says, steps first, and save the result; errors as in ``fuse``."""
+    beside = Beside() if beside is None else beside
+    ranks = find_ranks(os.environ, recipe)
+    if ranks is not None:
+        recipe = msgspec.structs.replace(recipe, workers=ranks.count)
+        if ranks.rank:
+            ranks.join(recipe)
+            note = f"Rank {ranks.rank} of {ranks.count} did its share; rank 0 says what came of it."
+            return Fusion(recipe.out, recipe.rule, [], NOT_JUDGED, [note])
+        beside = replace(beside, run=ranks.run)
+    inner = replace(beside, overwrite=False)
+    with run_steps(recipe, lambda step: _fuse(step, inner, step)) as whole:
+        return _fuse(whole, beside, recipe)
+
+
+def _fuse(recipe: FusionRecipe, beside: Beside, written: FusionRecipe) -> Fusion:
+    """Fuse what has no steps left; ``written`` is the recipe that is saved."""
+    plan = make_plan(recipe)
+    check_output(plan, overwrite=beside.overwrite)
+    sweep(candidate_folder(plan))
+    _check_text(plan, beside)
+    reader = Measuring(
+        context=recipe.context,
+        device=recipe.device,
+        dtype=recipe.measure_dtype,
+        progress=beside.progress,
+        ignore_fields=recipe.ignore_field,
+    )
+    trial = read_trial(plan, beside.tasks, beside.metrics, reader)
+    texts = [] if trial is None else [text for task in trial.tasks for text in task.texts]
+    candidates = None
+    if trial is not None:
         trial.run(plan)
-        if plan.weights is None:
-            losses = [trial.measured_loss(folder) for folder in plan.members]
-            plan = replace(plan, weights=softmax_weights(losses, tau))
-        _judge_uniform(plan, trial, progress)
-    with durable_folder(plan.out, overwrite=overwrite) as draft:
-        _write_model(plan, draft, progress, "fusing")
+    with with_statistics(plan, texts, beside.progress) as ready:
         if trial is not None:
-            trial.judge(FUSED, draft.path)
-        result = summarise(plan, trial, command)
-        draft.write("fusion.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-        picture = result.picture()
-        if picture is not None:
-            draft.write("fusion.png", picture)
-    return result
+            candidates = Candidates(ready, trial, beside.progress)
+        choice = choose(ready, candidates)
+        if candidates is not None and recipe.between:
+            measure_between(ready, candidates)
+        saving = Saving(ready, candidates, written, beside.command, beside.overwrite, beside.progress, beside.run)
+        return saving.save_best(choice) if recipe.never_worse else saving.save(choice)
 
 
-def _check_text(plan: Plan, on: Paths | None, judge: Paths | None) -> None:
-    """Refuse what only a text could give where there is none, and a text where a model cannot read it."""
-    for name, is_asked in (
-        ("weights", plan.weights is None),
-        ("judge", judge is not None),
-        ("base", plan.base is not None),
-    ):
-        if on is None and is_asked:
-            problem = "is not given, nor are weights" if name == "weights" else f"is not given, which {name} needs"
+def _check_text(plan: Plan, beside: Beside) -> None:
+    """Refuse what only measuring could give where nothing is measured, and a text where a model cannot read it."""
+    recipe, has_losses = plan.recipe, bool(plan.recipe.tasks or beside.tasks)
+    searches = recipe.weights not in ("given", "uniform") and plan.rule.weighted
+    asked = {
+        "weights": searches,
+        "between": recipe.between,
+        "never_worse": recipe.never_worse and not beside.metrics,
+        "base": plan.base is not None and plan.rule.base == "none" and not beside.metrics,
+    }
+    for name, is_asked in asked.items():
+        if is_asked and not has_losses:
+            problem = f"is not given, which {name} needs"
+            if name == "weights" and recipe.weights == "loss":
+                problem = "is not given, nor are weights"
             raise InputError("on", problem, "name a text to measure the members on")
-    if on is not None and plan.without_tokenizer:
+    if recipe.between and (len(plan.members) not in STEPS or not plan.rule.weighted):
+        raise InputError("between", f"is asked for {len(plan.members)} members", "leave it out: two or three it can be")
+    if recipe.tasks and plan.without_tokenizer:
         cure = "put its tokenizer.json into the folder, or give --weights and no --on"
         raise InputError(plan.without_tokenizer[0], "holds no tokenizer, which measuring needs", cure)
-
-
-class _DiscardedError(Exception):
-    """Ends a draft that is not meant to stay."""
-
-
-def _judge_uniform(plan: Plan, trial: Trial, progress: Progress | None) -> None:
-    """Write the uniform average beside the output, judge it and delete it; needless where it is the fused model."""
-    share = 1.0 / len(plan.members)
-    if plan.weights == [share] * len(plan.members):
-        return
-    beside = plan.out.with_name(f".{plan.out.name}.uniform")
-    with suppress(_DiscardedError), durable_folder(beside) as draft:
-        _write_model(replace(plan, weights=[share] * len(plan.members)), draft, progress, "uniform average")
-        trial.judge(UNIFORM, draft.path)
-        raise _DiscardedError
-
-
-def _write_model(plan: Plan, draft: Draft, progress: Progress | None, label: str) -> None:
-    """Write a whole model folder: the first member's description, the members' tokenizer, and the fused weights."""
-    first = plan.members[0]
-    ends = first.ends[0] if len(first.ends) == 1 else list(first.ends) or None
-    generation = {"bos_token_id": first.start, "eos_token_id": ends, **first.generation}
-    dtype = first.tensors[plan.tensors[0]].dtype
-    files = {} if plan.tokenizer is None else plan.tokenizer.files()
-    write_description(draft, first.spec, dtype=dtype, generation=generation, tokenizer_files=files, family=first.family)
-    weights = plan.weights or []
-    sources = [Source(str(m.path), m.tensors, weight) for m, weight in zip(plan.members, weights, strict=True)]
-    if progress is not None:
-        progress.start(label, total_bytes(first.tensors, plan.tensors), "bytes")
-    advance = None if progress is None else progress.advance
-    stream_fusion(sources, RULES[plan.rule], draft, names=plan.tensors, memory=plan.memory, advance=advance)
-    if progress is not None:
-        progress.finish()

@@ -1,36 +1,93 @@
-"""What a fusion gives: the figures of base, members, uniform average and fused model; as JSON, table and picture."""
+"""What a fusion gives: the figures of base, members, uniform average and fused model; as JSON, table and sentences."""
 
 import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lamoid.evaluation.picture import Row, can_draw, draw_intervals
 from lamoid.evaluation.report import Report
 from lamoid.evaluation.text_table import build_table, show, table_lines
+from lamoid.recipes.fusion_check import CheckedFusion
 
 Interval = tuple[float, float]
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """One model on the judging text: ``judged`` in nats a token."""
+    """One model on the judging text: ``judged`` in nats a token; ``hash`` names what it holds."""
 
     path: str
-    judged: float
+    judged: float | None
     interval: Interval | None
-    bits_per_byte: float
+    bits_per_byte: float | None
     bits_per_byte_interval: Interval | None
+    hash: str | None = None
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One member: ``nats_per_token`` on the measuring half, the rest on the judging text; null if not measured."""
+    """One member: ``nats_per_token`` on the measuring half, the rest on the judging text; null if not measured.
+
+    ``weight`` is null where it changes from tensor to tensor, or the rule takes none. ``hash`` is the sha256 of the
+    folder's files, where they were read or a manifest says it; ``sample`` is a digest of samples of the numbers.
+    """
 
     path: str
-    weight: float
+    weight: float | None
     nats_per_token: float | None = None
     judged: float | None = None
     interval: Interval | None = None
     bits_per_byte: float | None = None
     bits_per_byte_interval: Interval | None = None
+    hash: str | None = None
+    sample: str | None = None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The fused model's figure minus another model's, with the 95 % interval of pairs, and what it tells."""
+
+    other: str
+    difference: float
+    interval: Interval | None
+    verdict: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One model's figure."""
+
+    model: str
+    value: float
+    interval: Interval | None
+
+
+class TaskResult(msgspec.Struct, frozen=True):
+    """One task: its share in the loss, and each model's nats a token on its judging half, of so many units."""
+
+    name: str
+    weight: float
+    units: int
+    unit: str
+    judged: list[Row]
+    comparisons: list[Comparison]
+
+
+class MetricResult(msgspec.Struct, frozen=True):
+    """A metric that was handed in, the more the better: each model's mean, and the fused model beside the others."""
+
+    name: str
+    units: int
+    judged: list[Row]
+    best_member: str
+    comparisons: list[Comparison]
+    verdict: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """What would have been worse than the best member and was not saved."""
+
+    kind: str
+    rule: str
+    weights: list[float] | None
+    measured: float | None
+    judged: float | None
+    verdict: str
 
 
 class Fusion(msgspec.Struct, frozen=True):
@@ -38,6 +95,9 @@ class Fusion(msgspec.Struct, frozen=True):
 
     ``verdict`` says how the fused model stands to the best member: "better" or "worse" where the 95 % interval of their
     difference lies on one side of 0; "equal" where it holds 0, so that they cannot be told apart; or "not judged".
+    It goes by the loss, all tasks by their shares, or by the first metric where there is no task. ``saved`` is "fused",
+    or what was saved so as to be no worse: "greedy soup" or "best member". ``mixtures`` are those that were measured
+    on the way, weights and loss. With ``checked`` nothing was fused.
     """
 
     out: str
@@ -45,6 +105,8 @@ class Fusion(msgspec.Struct, frozen=True):
     members: list[Member]
     verdict: str
     notes: list[str]
+    saved: str = "fused"
+    weights: str = "given"
     tau: float | None = None
     base: Judged | None = None
     uniform: Judged | None = None
@@ -52,42 +114,35 @@ class Fusion(msgspec.Struct, frozen=True):
     fused: Judged | None = None
     difference: float | None = None
     difference_interval: Interval | None = None
+    comparisons: list[Comparison] = []
     units: int = 0
     unit: str | None = None
+    tasks: list[TaskResult] = []
+    metrics: list[MetricResult] = []
+    rejected: list[Rejected] = []
+    mixtures: list[tuple[list[float], float]] = []
     reports: tuple[Report, ...] = ()
+    checked: CheckedFusion | None = None
 
     def render(self) -> RenderableType:
-        """Build the table and the sentences below it."""
+        """Build the tables and the sentences below them."""
         title = f"{self.out}: {self.rule} fusion"
         if self.fused is not None:
             title += f", judged on {self.units} {self.unit} [95 % intervals]"
         header = ("model", "weight", "measured\nnats a token", "judged\nnats a token", "judged\nbits a byte")
-        table = build_table(title, header, [_cells(kind, model) for kind, model in self._models()])
-        return Group(table, *(Text(note) for note in self.notes))
+        rows = [_cells(kind, model) for kind, model in self.models()]
+        tables = [build_table(title, header, rows)]
+        if len(self.tasks) > 1:
+            tables += [_rows(f"{task.name}: nats a token, share {task.weight:.3f}", task.judged) for task in self.tasks]
+        tables += [_rows(f"{metric.name}: {metric.verdict}", metric.judged) for metric in self.metrics]
+        return Group(*tables, *(Text(note) for note in self.notes))
 
     def lines(self) -> list[str]:
         """Write the same as plain text."""
-        return table_lines(self.render())
+        return self.checked.lines() if self.checked is not None else table_lines(self.render())
 
-    def picture(self) -> bytes | None:
-        """Draw the judged losses as PNG; None if nothing was judged or matplotlib is missing."""
-        if self.fused is None or not can_draw():
-            return None
-        rows = [
-            Row(
-                model.path if kind == "member" else kind,
-                model.judged,
-                model.interval,
-                kind,
-                model.weight if isinstance(model, Member) else None,
-            )
-            for kind, model in self._models()
-            if model.judged is not None
-        ]
-        title = f"Fusion of {len(self.members)} models: {self.verdict}"
-        return draw_intervals({title: rows}, axis="nats a token on the judging text, lower is better")
-
-    def _models(self) -> list[tuple[str, Judged | Member]]:
+    def models(self) -> list[tuple[str, Judged | Member]]:
+        """Give base, members, uniform average and fused model with their kinds, as far as they are known."""
         models: list[tuple[str, Judged | Member]] = [("member", member) for member in self.members]
         others = (("base", self.base), ("uniform", self.uniform), ("fused", self.fused))
         named = {kind: model for kind, model in others if model is not None}
@@ -103,3 +158,7 @@ def _cells(kind: str, model: Judged | Member) -> tuple[str, ...]:
         name, weight, measured = f"{model.path} (base)" if kind == "base" else kind, "-", "-"
     judged = show(model.judged, model.interval)
     return name, weight, measured, judged, show(model.bits_per_byte, model.bits_per_byte_interval)
+
+
+def _rows(title: str, rows: list[Row]) -> RenderableType:
+    return build_table(title, ("model", "judged"), [(row.model, show(row.value, row.interval)) for row in rows])

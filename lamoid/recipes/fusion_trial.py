@@ -1,16 +1,17 @@
-"""The texts that a fusion is measured and judged on, and what each model scored on them."""
+"""What each model of a fusion scored on the texts that it is measured and judged on."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lamoid.errors import InputError
 from lamoid.evaluation.identity import hash_model
+from lamoid.evaluation.joined import Joined
 from lamoid.evaluation.perplexity import Loss
 from lamoid.evaluation.report import Figures, Measured
-from lamoid.evaluation.units import BLOCK_BYTES, are_few, halve, split_units
 from lamoid.recipes.fusion_plan import Plan
-from lamoid.recipes.measuring import Measuring, Paths, Texts, name_paths, read_texts
+from lamoid.recipes.fusion_tasks import HandedTask, Metric, Task, as_llama, read_tasks
+from lamoid.recipes.measuring import Measuring, Opened
 from lamoid.weights.folder import ModelFolder
 
 UNIFORM, FUSED = "\0uniform", "\0fused"
@@ -19,70 +20,77 @@ UNIFORM, FUSED = "\0uniform", "\0fused"
 
 @dataclass
 class Trial:
-    """Losses by model: a path, ``UNIFORM`` or ``FUSED``; ``judging`` is the other half, or a text of its own."""
+    """Losses by model, a path, ``UNIFORM`` or ``FUSED``, and by task; scores by model and metric."""
 
-    measuring: Texts
-    judging: Texts
+    tasks: list[Task]
+    metrics: Mapping[str, Metric]
     reader: Measuring
     seed: int
-    notes: list[str]
-    measured: dict[str, list[Loss]] = field(default_factory=dict)
-    judged: dict[str, list[Loss]] = field(default_factory=dict)
+    measured: dict[str, list[list[Loss]]] = field(default_factory=dict)
+    judged: dict[str, list[list[Loss]]] = field(default_factory=dict)
+    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+
+    def open(self, folder: ModelFolder, name: str = "") -> Opened:
+        """Load a model that is to be measured or judged."""
+        return self.reader.open(folder, name, reads_text=any(task.reads_text for task in self.tasks))
 
     def run(self, plan: Plan) -> None:
         """Measure the members on the one half; judge them and the base on the other. One model is open at a time."""
-        for path in dict.fromkeys(folder.path for folder in plan.members):
-            self.measured[str(path)], self.judged[str(path)] = self.reader.losses(path, self.measuring, self.judging)
-            self.hashes[str(path)] = hash_model(path)
-        if plan.base is not None:
-            self.judge(str(plan.base.path), plan.base.path)
+        members = {str(folder.path): folder for folder in plan.members}
+        base = {} if plan.base is None else {str(plan.base.path): plan.base}
+        for name, folder in {**base, **members}.items():
+            opened = self.open(folder)
+            if name in members:
+                self.measured[name] = self.losses(opened)
+            self.judge(name, opened, hash_model(folder.path))
 
-    def judge(self, name: str, path: Path) -> None:
-        """Score the judging text with the model at ``path``."""
-        self.judged[name] = self.reader.losses(path, self.judging, label=name.lstrip("\0"))[0]
-        self.hashes[name] = hash_model(path)
+    def losses(self, opened: Opened) -> list[list[Loss]]:
+        """Score the measuring half of each task."""
+        return [task.measure(opened) for task in self.tasks]
 
-    def measured_loss(self, folder: ModelFolder) -> float:
-        """Give a member's mean loss on the measuring half, in nats a token."""
-        losses = self.measured[str(folder.path)]
-        tokens = sum(loss.tokens for loss in losses)
-        if not tokens:
-            raise InputError(folder.path, "scores no token of the measuring half", "give more text")
-        return math.fsum(loss.nats for loss in losses) / tokens
+    def measure(self, name: str, opened: Opened) -> float:
+        """Score the measuring half and give the mean loss, in nats a token."""
+        self.measured[name] = self.losses(opened)
+        return self.loss(name)
 
-    @property
-    def unit(self) -> str:
-        """Name what is resampled."""
-        return f"blocks of {BLOCK_BYTES} bytes" if self.judging.in_blocks else "documents"
+    def judge(self, name: str, opened: Opened, model_hash: str) -> None:
+        """Score the judging half of each task, and by each metric."""
+        self.judged[name] = [task.judge(opened) for task in self.tasks]
+        self.scores[name] = {metric: list(score(as_llama(opened))) for metric, score in self.metrics.items()}
+        self.hashes[name] = model_hash
 
-    def figures(self) -> tuple[list[str], Measured, dict[str, Figures]]:
-        """Give the names of what was judged, all their losses, and each one's figures."""
+    def loss(self, name: str) -> float:
+        """Give a model's mean loss on the measuring half in nats a token: each task's, by the tasks' shares."""
+        tasks = zip(self.tasks, self.measured[name], strict=True)
+        return math.fsum(task.weight * _mean(name, task.name, losses) for task, losses in tasks)
+
+    def joined(self) -> tuple[list[str], Joined, dict[str, Figures]]:
+        """Give the names of what was judged, their losses of all tasks, and each one's figures."""
         names = list(self.judged)
-        measured = Measured.of([self.judged[name] for name in names], self.seed)
-        if not measured.nats.shape[1]:
-            raise InputError("judge", "the judging text holds no token that the models score", "give more text")
-        return names, measured, dict(zip(names, measured.figures(), strict=True))
+        parts = [
+            Measured.of([self.judged[name][index] for name in names], self.seed + index)
+            for index in range(len(self.tasks))
+        ]
+        for task, part in zip(self.tasks, parts, strict=True):
+            if not part.nats.shape[1]:
+                problem = f"the judging text of {task.name} holds no token that the models score"
+                raise InputError("judge", problem, "give more text")
+        joined = Joined(parts, [task.weight for task in self.tasks])
+        return names, joined, dict(zip(names, joined.figures(), strict=True))
 
 
 def read_trial(
-    on: Paths, judge: Paths | None, reader: Measuring, seed: int, *, separator: str | None, field: str
-) -> Trial:
-    """Read the texts and halve those of ``on``; ``judge`` takes the place of the second half.
+    plan: Plan, handed: Sequence[HandedTask], metrics: Mapping[str, Metric], reader: Measuring
+) -> Trial | None:
+    """Read what the fusion is measured and judged on; None if there is nothing."""
+    if not plan.recipe.tasks and not handed and not metrics:
+        return None
+    return Trial(read_tasks(plan.recipe, handed, reader), metrics, reader, plan.recipe.seed)
 
-    Fewer than 30 documents are cut into blocks of 4096 bytes, which are halved; from 30 on documents stay whole.
-    """
-    texts = read_texts(on, separator=separator, field=field)
-    measuring, other = halve(split_units(texts), name=name_paths(on))
-    # 30 to 59 documents are halved whole, but too few of them are left to be resampled: each is read whole, and its
-    # blocks are the units. Halving has made blocks of fewer documents already, and blocks of blocks are themselves.
-    judging, notes = Texts(other, in_blocks=are_few(texts) or are_few(other)), []
-    if judge is not None:
-        texts = read_texts(judge, separator=separator, field=field)
-        judging = Texts(texts, in_blocks=are_few(texts))
-        shared = len(set(measuring) & {*texts, *split_units(texts)})
-        if shared:
-            notes.append(
-                f"{shared} texts of {name_paths(judge)} were also measured on: its figures flatter the result."
-            )
-    return Trial(Texts(measuring), judging, reader, seed, notes)
+
+def _mean(name: str, task: str, losses: Sequence[Loss]) -> float:
+    tokens = sum(loss.tokens for loss in losses)
+    if not tokens:
+        raise InputError(name, f"scores no token of the measuring half of {task}", "give more text")
+    return math.fsum(loss.nats for loss in losses) / tokens

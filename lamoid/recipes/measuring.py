@@ -8,13 +8,17 @@ from pathlib import Path
 import torch
 
 from lamoid.assembly.model import LanguageModel
+from lamoid.contained import is_there
 from lamoid.data.sources import read_documents
 from lamoid.errors import InputError
+from lamoid.evaluation.identity import hash_model
 from lamoid.evaluation.perplexity import Loss, check_readable, document_losses
 from lamoid.fusion.finite import find_not_finite
 from lamoid.recipes.progress import Progress
 from lamoid.text.tokenizer import Tokenizer
+from lamoid.verbs.llama import TOKENIZER_FILES
 from lamoid.verbs.placement import find_device, find_dtype
+from lamoid.weights.durable import MANIFEST
 from lamoid.weights.folder import ModelFolder, load_model, open_folder
 
 Paths = str | Path | Sequence[str | Path]
@@ -26,6 +30,16 @@ class Texts:
 
     texts: list[str]
     in_blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is being measured, as it lies in ``folder``; ``name`` is what messages call it."""
+
+    name: str
+    folder: ModelFolder
+    model: LanguageModel
+    tokenizer: Tokenizer | None
 
 
 @dataclass(frozen=True)
@@ -53,32 +67,36 @@ class Measuring:
         Raises ``InputError`` for a context that the model has not, and for a loss that is not finite, naming the tensor
         that holds NaN or infinity if one does.
         """
+        opened = self.open(open_folder(path, ignore_fields=self.ignore_fields), label)
+        return [self.score(opened, part) for part in texts]
+
+    def open(self, folder: ModelFolder, label: str = "", *, reads_text: bool = True) -> Opened:
+        """Load the model of a folder, whose weights stay mapped where they can; with ``reads_text`` only one that
+        writes text, has the context and a tokenizer."""
         place, kind = find_device(self.device), find_dtype(self.dtype)
-        folder, name = open_folder(path, ignore_fields=self.ignore_fields), label or str(path)
-        _check_readable(folder)
-        _check_context(folder, self.context)
-        tokenizer = _read_tokenizer(folder)
-        if tokenizer.start is None:
+        name, tokenizer = label or str(folder.path), None
+        if reads_text:
+            _check_readable(folder)
+            _check_context(folder, self.context)
+        if reads_text or has_tokenizer(folder.path):
+            tokenizer = _read_tokenizer(folder)
+        if reads_text and tokenizer is not None and tokenizer.start is None:
             self._remark(f"{name} has no start token: the first token of each text is not scored.")
         size = _converted_bytes(folder, kind)
         if size and place.type == "cpu":
             held = f"each model's {size / 2**20:.0f} MiB were held in memory, beside the bound if there was one"
             self._remark(f"Measured in {self.dtype or 'the widest dtype'}, not as stored: {held}.")
-        model = load_model(folder, device=place, dtype=kind, views=True)
-        return [self._score(folder, model, tokenizer, part, name) for part in texts]
+        return Opened(name, folder, load_model(folder, device=place, dtype=kind, views=True), tokenizer)
 
-    def _remark(self, text: str) -> None:
-        if text not in self.remarks:
-            self.remarks.append(text)
-
-    def _score(
-        self, folder: ModelFolder, model: LanguageModel, tokenizer: Tokenizer, part: Texts, label: str
-    ) -> list[Loss]:
+    def score(self, opened: Opened, part: Texts) -> list[Loss]:
+        """Give the losses of texts by a model that was opened to read text."""
+        if opened.tokenizer is None:
+            raise InputError(opened.name, "holds no tokenizer, which measuring needs", "put its tokenizer.json there")
         if self.progress is not None:
-            self.progress.start(f"scoring {label}", unit="tokens")
+            self.progress.start(f"scoring {opened.name}", unit="tokens")
         losses = document_losses(
-            model,
-            tokenizer,
+            opened.model,
+            opened.tokenizer,
             part.texts,
             context=self.context,
             batch=self.batch,
@@ -88,8 +106,12 @@ class Measuring:
         if self.progress is not None:
             self.progress.finish()
         if not all(math.isfinite(loss.nats) for loss in losses):
-            raise _not_finite(folder)
+            raise _not_finite(opened)
         return losses
+
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
 
 
 def read_texts(paths: Paths, *, separator: str | None, field: str) -> list[str]:
@@ -105,6 +127,16 @@ def as_paths(paths: Paths) -> list[str | Path]:
 def name_paths(paths: Paths) -> str:
     """Name files in a message."""
     return ", ".join(str(path) for path in as_paths(paths))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Say whether a model folder holds a tokenizer."""
+    return any(is_there(folder, name) for name in TOKENIZER_FILES)
+
+
+def known_hash(folder: Path) -> str | None:
+    """Give a model's hash where its manifest says those of its files; None where they would have to be read."""
+    return hash_model(folder) if (folder / MANIFEST).exists() else None
 
 
 def _check_readable(folder: ModelFolder) -> None:
@@ -140,11 +172,10 @@ def _converted_bytes(folder: ModelFolder, dtype: torch.dtype | None) -> int:
     return sum(info.elements for info in stored) * (dtype or widest).itemsize
 
 
-def _not_finite(folder: ModelFolder) -> InputError:
-    path, name = folder.path, find_not_finite(folder.tensors)
-    if name is not None:
+def _not_finite(opened: Opened) -> InputError:
+    found = find_not_finite(opened.folder.tensors)
+    if found is not None:
         cure = "train or fetch this model anew, or leave it out"
-        return InputError(f"{path}: tensor {name}", "holds NaN or infinity", cure)
-    return InputError(
-        path, "its loss is not a finite number, though its weights are", "measure it with float32 numbers"
-    )
+        return InputError(f"{opened.name}: tensor {found}", "holds NaN or infinity", cure)
+    problem = "its loss is not a finite number, though its weights are"
+    return InputError(opened.name, problem, "measure it with float32 numbers")

@@ -8,6 +8,7 @@ A writer holds a lock (flock) on its temporary folder, so that a killed writer's
 import ctypes
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ from lamoid.contained import contained, open_plain, read_inside
 from lamoid.errors import InputError
 from lamoid.strict_json import parse_json
 from lamoid.weights.hashed import Entry, open_hashed, write_all
+from lamoid.weights.journal import Journal, is_journal_of
+from lamoid.weights.placed import PlacedFile
 
 MANIFEST = "manifest.json"
 _CHANGED = f"Take a whole copy; if the file was changed on purpose, remove {MANIFEST}"
@@ -44,15 +47,19 @@ class Draft:
     files that are not added through the draft make the commit fail.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, journal: Journal | None = None) -> None:
+        self.path, self.journal = path, journal
         self._entries: dict[str, Entry] = {}
 
     def open(self, name: str) -> BinaryIO:
         """Open a new file of this name for writing; it must be closed before the draft ends."""
-        if not _is_file_name(name) or name == MANIFEST:
-            raise ValueError(f"{name!r} is no name for a file of a draft: bare, printable and not {MANIFEST!r}")
-        return open_hashed(self.path / name, self._entries)
+        return open_hashed(self.path / _checked(name), self._entries)
+
+    def place(self, name: str, size: int, *, start: int | None = None) -> PlacedFile:
+        """Open a large file of a known size; it goes on from ``start``, else where the journal says that it is safe."""
+        if start is None:
+            start = self.journal.safe.get(name, 0) if self.journal else 0
+        return PlacedFile(self.path / _checked(name), size, self._entries, start=start)
 
     def write(self, name: str, data: bytes) -> None:
         """Write one whole file."""
@@ -60,6 +67,8 @@ class Draft:
             file.write(data)
 
     def _finish(self) -> None:
+        if self.journal is not None:
+            self.journal.discard()
         present = {path.name for path in self.path.iterdir()}
         if present != set(self._entries):
             loose = sorted(present ^ set(self._entries))
@@ -71,10 +80,11 @@ class Draft:
 
 
 @contextmanager
-def durable_folder(target: Path | str, *, overwrite: bool = False) -> Iterator[Draft]:
+def durable_folder(target: Path | str, *, overwrite: bool = False, resume: str | None = None) -> Iterator[Draft]:
     """Give a Draft whose files become the folder ``target`` at once when the block ends without an exception.
 
     With ``overwrite`` a folder that was written so before is replaced; one that holds anything else is refused.
+    ``resume`` says all that the files hang on: this writer goes on with what a killed one of the same has left.
     Raise InputError for a target that may not be written, NotCommitted for a failed write (the target is as it
     was), DurabilityUncertain when only the last sync failed. Missing parents are made.
     """
@@ -84,10 +94,12 @@ def durable_folder(target: Path | str, *, overwrite: bool = False) -> Iterator[D
     temporary = None
     try:
         _make_folder(target.parent)
+        temporary, lock = (None, None) if resume is None else _adopt(target, resume)
         sweep(target)
         _check_target(target, overwrite)
-        temporary, lock = _claim(target)
-        draft = Draft(temporary)
+        if temporary is None:
+            temporary, lock = _claim(target)
+        draft = Draft(temporary, None if resume is None else Journal(temporary, resume))
         yield draft
         draft._finish()
         _publish(temporary, target, overwrite)
@@ -209,6 +221,18 @@ def _claim(target: Path) -> tuple[Path, int]:
         _release(lock)
 
 
+def _adopt(target: Path, identity: str) -> tuple[Path | None, int | None]:
+    """Lock the draft that a killed writer of the same left, and clear it of all but what its journal says is safe."""
+    with suppress(OSError):
+        for path in sorted(target.parent.glob(f"{glob.escape(f'.{target.name}.tmp-')}*")):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if _has_lock(lock, otherwise=False) and _is_same(lock, path) and is_journal_of(path, identity):
+                Journal(path, identity).clear()
+                return path, lock
+            _release(lock)
+    return None, None
+
+
 def _check_target(target: Path, overwrite: bool) -> None:
     """Refuse a target that overwriting would destroy: only folders that were written here are replaced."""
     if not os.path.lexists(target):
@@ -308,6 +332,12 @@ def _absolute(target: Path | str) -> Path:
     if not _is_file_name(target.name):
         raise InputError(target, "it has no name of its own to write under", "Give a path that ends in a plain name")
     return target
+
+
+def _checked(name: str) -> str:
+    if not _is_file_name(name) or name == MANIFEST:
+        raise ValueError(f"{name!r} is no name for a file of a draft: bare, printable and not {MANIFEST!r}")
+    return name
 
 
 def _is_file_name(name: str) -> bool:

@@ -29,6 +29,15 @@ def write_all(descriptor: int, view: memoryview) -> None:
         done += written
 
 
+def hash_file(path: Path) -> str:
+    """Give the sha256 of a file, read through one buffer."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_GATHERED))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
 class _HashedFile(io.RawIOBase):
     """Appends to a new file, hashes on the way, and syncs before closing unless abandoned."""
 

@@ -1,6 +1,5 @@
 """Writes safetensors as a stream: what is known first is the layout, then the numbers come in slices of any size."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
@@ -9,11 +8,10 @@ import torch
 from torch import Tensor
 
 from lamoid.weights.durable import Draft
-from lamoid.weights.header import NAMES, RANK_LIMIT
 from lamoid.weights.index import INDEX, SINGLE
+from lamoid.weights.layout import SHARD_BYTES, Info, cut_shards, index_bytes
 
-SHARD_BYTES = 5 * 10**9
-Info = tuple[str, torch.dtype, tuple[int, ...]]
+__all__ = ["SHARD_BYTES", "Info", "TensorWriter", "write_tensors"]
 
 
 class TensorWriter:
@@ -26,10 +24,8 @@ class TensorWriter:
     def __init__(
         self, draft: Draft, infos: Sequence[Info], *, shard_bytes: int = SHARD_BYTES, single: str = SINGLE
     ) -> None:
-        _check(infos)
-        self._single = single
         self._draft = draft
-        self._shards = _cut(infos, shard_bytes)
+        self._shards = cut_shards(infos, shard_bytes=shard_bytes, single=single)
         self._next_shard = 0
         self._file: BinaryIO | None = None
         self._waiting: Iterator[Info] = iter(())
@@ -55,11 +51,7 @@ class TensorWriter:
         if self._file is not None or self._left:
             raise ValueError(f"{self._left} elements of {self._name!r} were not written")
         if len(self._shards) > 1:
-            places = {name: self._shard_name(i) for i, shard in enumerate(self._shards) for name, _, _ in shard}
-            total = sum(_bytes(info) for shard in self._shards for info in shard)
-            index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-            data = json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"
-            self._draft.write(INDEX, data)
+            self._draft.write(INDEX, index_bytes(self._shards))
 
     def _advance(self) -> None:
         """Go on to the next tensor that has elements, through as many shards as it takes."""
@@ -74,15 +66,10 @@ class TensorWriter:
             if self._next_shard == len(self._shards):
                 return
             shard = self._shards[self._next_shard]
-            self._file = self._draft.open(self._shard_name(self._next_shard))
-            self._file.write(_header(shard))
-            self._waiting = iter(shard)
+            self._file = self._draft.open(shard.name)
+            self._file.write(shard.header)
+            self._waiting = iter(shard.infos)
             self._next_shard += 1
-
-    def _shard_name(self, index: int) -> str:
-        if len(self._shards) == 1:
-            return self._single
-        return f"model-{index + 1:05}-of-{len(self._shards):05}.safetensors"
 
 
 def write_tensors(draft: Draft, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -93,40 +80,3 @@ def write_tensors(draft: Draft, tensors: Mapping[str, Tensor], *, shard_bytes: i
     for name in order:
         writer.write(tensors[name])
     writer.finish()
-
-
-def _check(infos: Sequence[Info]) -> None:
-    if len({name for name, _, _ in infos}) != len(infos):
-        raise ValueError("a tensor is named twice")
-    for name, dtype, shape in infos:
-        if dtype not in NAMES or len(shape) > RANK_LIMIT:
-            raise ValueError(f"{name!r} of {dtype} and {len(shape)} axes cannot be written as safetensors")
-
-
-def _cut(infos: Sequence[Info], shard_bytes: int) -> list[list[Info]]:
-    shards: list[list[Info]] = [[]]
-    filled = 0
-    for info in infos:
-        if shards[-1] and filled + _bytes(info) > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(info)
-        filled += _bytes(info)
-    return shards
-
-
-def _bytes(info: Info) -> int:
-    return math.prod(info[2]) * info[1].itemsize
-
-
-def _header(shard: Sequence[Info]) -> bytes:
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    here = 0
-    for info in shard:
-        name, dtype, shape = info
-        stop = here + _bytes(info)
-        entries[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [here, stop]}
-        here = stop
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text

@@ -11,7 +11,7 @@ WATCHED = """
 import sys, threading
 from pathlib import Path
 import torch
-from lamoid.fusion.rules.linear import linear
+from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import Source, stream_fusion
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.header import read_header
@@ -32,7 +32,7 @@ def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
-parts = [Source(str(m), Tensors(read_header(folder / str(m) / "model.safetensors")), 1 / 3) for m in range(3)]
+parts = [Source(str(m), Tensors(read_header(folder / str(m) / "model.safetensors"))) for m in range(3)]
 before, peak, over = anonymous(), 0, threading.Event()
 
 def watch():
@@ -43,7 +43,8 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 with durable_folder(folder / "out") as draft:
-    stream_fusion(parts, linear, draft, memory=limit)
+    options = RULES["linear"].options()
+    stream_fusion(parts, None, RULES["linear"], lambda name: ([1 / 3] * 3, options), draft, memory=limit)
 over.set()
 watcher.join()
 print(max(peak, anonymous()) - before)

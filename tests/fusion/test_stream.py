@@ -12,14 +12,15 @@ from torch import Tensor
 from lamoid.errors import InputError
 from lamoid.fusion import memory, stream
 from lamoid.fusion.finite import find_not_finite
-from lamoid.fusion.memory import BLOCK, LEAST_BLOCK, RESERVE, block_elements, parse_memory
+from lamoid.fusion.memory import BLOCK, LEAST_BLOCK, RESERVE, block_elements, divide_memory, parse_memory
 from lamoid.fusion.order import content_order
-from lamoid.fusion.rules.linear import linear
+from lamoid.fusion.rules.rule import Rule
 from lamoid.fusion.rules.table import RULES
-from lamoid.fusion.stream import Source, stream_fusion
+from lamoid.fusion.stream import Settings, Source, stream_fusion
 from lamoid.weighing.sum import weighted_sum
 from lamoid.weights.durable import NotCommitted, durable_folder
 from lamoid.weights.header import read_header
+from lamoid.weights.placed import PlacedFile
 from lamoid.weights.read import Tensors
 
 SHAPES = {"a.weight": (70, 1000), "b.bias": (3,), "c.scale": (), "d.none": (0, 5), "e.big": (1100, 1000)}
@@ -32,18 +33,25 @@ def draw(seed: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
     return {**tensors, "f.mixed": torch.randn(9, generator=generator).double(), "g.mask": torch.arange(5)}
 
 
-def sources(folder: Path, members: list[dict[str, Tensor]], weights: list[float]) -> list[Source]:
+def sources(folder: Path, members: list[dict[str, Tensor]], weights: list[float]) -> list[tuple[Source, float]]:
     found = []
     for index, (member, weight) in enumerate(zip(members, weights, strict=True)):
         path = folder / f"member{index}.safetensors"
         save_file(member, path)
-        found.append(Source(f"member{index}", Tensors(read_header(path)), weight))
+        found.append((Source(f"member{index}", Tensors(read_header(path))), weight))
     return found
 
 
-def fuse(folder: Path, parts: list[Source], name: str = "out", limit: int = 512 * 2**20) -> dict[str, Tensor]:
+def asked(parts: list[tuple[Source, float]]) -> tuple[list[Source], None, Rule, Settings]:
+    weights = [weight for _, weight in parts]
+    return [source for source, _ in parts], None, RULES["linear"], lambda name: (weights, RULES["linear"].options())
+
+
+def fuse(
+    folder: Path, parts: list[tuple[Source, float]], name: str = "out", limit: int = 512 * 2**20
+) -> dict[str, Tensor]:
     with durable_folder(folder / name) as draft:
-        stream_fusion(parts, linear, draft, memory=limit)
+        stream_fusion(*asked(parts), draft, memory=limit)
     return load_file(folder / name / "model.safetensors")
 
 
@@ -61,7 +69,7 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 def test_streamed_is_in_memory(tmp_path: Path, dtype: torch.dtype) -> None:
     members = [draw(seed, dtype) for seed in range(3)]
     parts = sources(tmp_path, members, WEIGHTS)
-    order = content_order([part.tensors for part in parts])
+    order = content_order([part.tensors for part, _ in parts])
     expected = {
         name: weighted_sum([members[i][name] for i in order], [WEIGHTS[i] for i in order])
         for name in (*SHAPES, "f.mixed")
@@ -71,7 +79,7 @@ def test_streamed_is_in_memory(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_memory_and_blocks_change_no_bit(tmp_path: Path) -> None:
     parts = sources(tmp_path, [draw(seed) for seed in range(3)], WEIGHTS)
-    least = RESERVE + 2 * 4 * 8 * LEAST_BLOCK
+    least = RESERVE + 7 * LEAST_BLOCK * 8 + 9 * 8 * LEAST_BLOCK
     assert_equal(fuse(tmp_path, parts), fuse(tmp_path, parts, "small", least))
     with pytest.raises(InputError, match=r"memory: is .* need at least"):
         fuse(tmp_path, parts, "none", least - 1)
@@ -93,7 +101,7 @@ def test_order_sees_what_the_samples_miss(tmp_path: Path) -> None:
         member["e.big"].view(-1)[7000] = seed
     parts = sources(tmp_path, members, WEIGHTS)
     names = {
-        tuple(order[i].name for i in content_order([part.tensors for part in order]))
+        tuple(order[i][0].name for i in content_order([part.tensors for part, _ in order]))
         for order in itertools.permutations(parts)
     }
     assert len(names) == 1
@@ -104,8 +112,8 @@ def test_laws_of_an_average(tmp_path: Path, dtype: torch.dtype) -> None:
     members = [draw(seed, dtype) for seed in range(3)]
     parts = sources(tmp_path, members, [0.0, 1.0, 0.0])
     assert_equal(fuse(tmp_path, parts, "one-weight"), members[1])
-    assert_equal(fuse(tmp_path, [Source("alone", parts[2].tensors, 1.0)], "one-member"), members[2])
-    same = [Source(str(i), parts[0].tensors, weight) for i, weight in enumerate([0.1, 0.2, 0.7])]
+    assert_equal(fuse(tmp_path, [(Source("alone", parts[2][0].tensors), 1.0)], "one-member"), members[2])
+    same = [(Source(str(i), parts[0][0].tensors), weight) for i, weight in enumerate([0.1, 0.2, 0.7])]
     assert_equal(fuse(tmp_path, same, "equal-members"), members[0])
 
 
@@ -118,8 +126,8 @@ def test_not_finite_member_is_named_and_nothing_is_left(tmp_path: Path, bad: flo
     with pytest.raises(InputError, match=r"member1: tensor e\.big: holds NaN or infinity"):
         fuse(tmp_path, parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
-    assert find_not_finite(parts[1].tensors) == "e.big"
-    assert find_not_finite(parts[0].tensors) is None
+    assert find_not_finite(parts[1][0].tensors) == "e.big"
+    assert find_not_finite(parts[0][0].tensors) is None
 
 
 def test_whole_numbers_must_be_equal(tmp_path: Path) -> None:
@@ -136,7 +144,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stream.TensorWriter, "write", full)
+    monkeypatch.setattr(PlacedFile, "_put", full)
     with pytest.raises(NotCommitted, match="No space left"):
         fuse(tmp_path, parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
@@ -155,21 +163,24 @@ def test_progress_counts_every_byte(tmp_path: Path) -> None:
     parts = sources(tmp_path, [draw(0)], [1.0])
     told: list[int] = []
     with durable_folder(tmp_path / "out") as draft:
-        stream_fusion(parts, linear, draft, names=["a.weight", "b.bias"], advance=told.append)
-    assert sum(told) == stream.total_bytes(parts[0].tensors, ["a.weight", "b.bias"]) == 2 * (70 * 1000 + 3)
+        stream_fusion(*asked(parts), draft, names=["a.weight", "b.bias"], advance=told.append)
+    assert sum(told) == stream.total_bytes(parts[0][0].tensors, ["a.weight", "b.bias"]) == 2 * (70 * 1000 + 3)
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == {"a.weight", "b.bias"}
 
 
-def test_blocks_fit_the_memory() -> None:
+def test_slices_and_threads_fit_the_memory() -> None:
     assert block_elements(3, 2, 512 * 2**20) == BLOCK
-    for members, itemsize, limit in itertools.product((1, 3, 50, 200), (2, 4, 8), (2**28, 2**29, 2**31)):
+    for models, itemsize, limit, threads in itertools.product(
+        (1, 3, 50, 200), (2, 4, 8), (2**26, 2**28, 2**31), (1, 7)
+    ):
         try:
-            size = block_elements(members, itemsize, limit)
+            room = divide_memory(models, itemsize, limit, threads)
         except InputError:
-            assert RESERVE + 2 * (members + 1) * itemsize * LEAST_BLOCK > limit
+            assert RESERVE + ((models + 4) * 8 + (models + 6) * itemsize) * LEAST_BLOCK > limit
             continue
-        assert size & (size - 1) == 0
-        assert RESERVE + 2 * (members + 1) * itemsize * size <= limit
+        assert room.slice_elements & (room.slice_elements - 1) == 0
+        taken = (room.threads * models + room.waiting) * itemsize * room.slice_elements
+        assert RESERVE + taken + room.threads * (models + 4) * LEAST_BLOCK * 8 + 2 * room.kept_bytes <= limit
 
 
 @pytest.mark.parametrize(
@@ -193,9 +204,3 @@ def test_sizes(text: str | int, size: int) -> None:
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="memory"):
         memory.parse_memory(text)
-
-
-def test_the_table_of_rules_is_complete() -> None:
-    folder = Path(stream.__file__).parent / "rules"
-    written = {path.stem for path in folder.glob("*.py")} - {"__init__", "table"}
-    assert {rule.__name__ for rule in RULES.values()} == set(RULES) == written

@@ -21,13 +21,13 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.cli.main import run
 from lamoid.errors import InputError
 from lamoid.evaluation.units import halve
-from lamoid.recipes import fusion_plan, fusion_summary
+from lamoid.fusion.output import Output
+from lamoid.recipes import fusion_pictures, fusion_plan, fusion_summary
 from lamoid.recipes.fuse import fuse
 from lamoid.text.training import train_tokenizer
 from lamoid.verbs.llama import Llama
 from lamoid.weights.durable import NotCommitted, durable_folder, verify
 from lamoid.weights.folder import open_folder, save_model
-from lamoid.weights.write import TensorWriter
 
 ADJECTIVES = ("quick", "lazy", "sly", "old")
 TEXTS = [f"document {n}: the {ADJECTIVES[n % 4]} fox jumps over {n * 7} dogs.\n" for n in range(60)]
@@ -86,7 +86,7 @@ def test_every_figure_is_what_its_parts_give(place: Path) -> None:
     assert len(judging) == result.units == 30
     parts = [load_file(f"{name}/model.safetensors") for name in "abc"]
     for name, tensor in load_file("out/model.safetensors").items():
-        expected = sum(m.weight * part[name].double() for m, part in zip(result.members, parts, strict=True))
+        expected = sum((m.weight or 0.0) * part[name].double() for m, part in zip(result.members, parts, strict=True))
         assert torch.allclose(tensor.double(), torch.as_tensor(expected), rtol=1e-6, atol=1e-9)
     for part in parts:
         for tensor in part.values():
@@ -178,15 +178,15 @@ def test_families_shards_and_bf16(place: Path, family: Any, tied: bool) -> None:
             files, size = tokenizer.files(), 2000 if seed else 10**9
             save_model(model.bfloat16(), draft, generation=None, tokenizer_files=files, shard_bytes=size)
     assert len(list(Path("two").glob("*.safetensors"))) > 2
-    fuse(["one", "two"], on="on.jsonl", out=Path("out"), dtype="float32", tau=5.0)
-    members = fuse(["two", "one"], on="on.jsonl", out=Path("swapped"), dtype="float32", tau=5.0).members
+    fuse(["one", "two"], on="on.jsonl", out=Path("out"), measure_dtype="float32", tau=5.0)
+    members = fuse(["two", "one"], on="on.jsonl", out=Path("swapped"), measure_dtype="float32", tau=5.0).members
     assert Path("out/model.safetensors").read_bytes() == Path("swapped/model.safetensors").read_bytes()
     parts = [open_folder(Path(member.path)) for member in members]
     fused = open_folder(Path("out"))
     assert fused.spec == parts[0].spec
     assert ("lm_head.weight" in fused.tensors) is not tied
     for name in fused.names.parts:
-        exact = sum(m.weight * part.parameter(name).double() for m, part in zip(members, parts, strict=True))
+        exact = sum((m.weight or 0.0) * part.parameter(name).double() for m, part in zip(members, parts, strict=True))
         largest = max(part.parameter(name).abs().max().item() for part in parts)
         assert (fused.parameter(name) - torch.as_tensor(exact)).abs().max() <= largest * 2.0**-8
         assert fused.parameter(name).dtype == torch.bfloat16
@@ -254,7 +254,7 @@ def test_a_judged_half_of_few_documents_is_resampled_in_blocks(place: Path) -> N
 
 
 def test_without_matplotlib_there_is_no_picture(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (fusion_summary, lamoid.recipes.fusion_result):
+    for module in (fusion_summary, fusion_pictures):
         monkeypatch.setattr(module, "can_draw", lambda: False)
     result = fuse(["a", "b"], on="on.jsonl", out=Path("out"))
     assert not Path("out/fusion.png").exists()
@@ -284,14 +284,15 @@ def test_without_matplotlib_there_is_no_picture(place: Path, monkeypatch: pytest
         ({"rule": "best"}, "rule: is 'best'"),
         ({"weights": "1"}, "weights: are '1' for 2 members"),
         ({"weights": "1,x"}, "weights: '1,x' is no list"),
-        ({"weights": "1,-1"}, "weights: are '1,-1'"),
-        ({"weights": "0,0"}, "weights: are '0,0'"),
+        ({"weights": "1,-1"}, "weights: are 1, -1, which come to 0"),
+        ({"weights": "0,0"}, "weights: are 0, 0, which come to 0"),
         ({"weights": "1,nan"}, "weights: are '1,nan'"),
         ({"weights": "1,inf"}, "weights: are '1,inf'"),
         ({"context": 33}, "context: is 33"),
         ({"context": 0}, "context: is 0"),
         ({"device": "abacus"}, "device: is 'abacus'"),
         ({"dtype": "int3"}, "dtype: is 'int3'"),
+        ({"measure_dtype": "int3"}, "measure_dtype: is 'int3'"),
         ({"out": Path("on.jsonl")}, "on.jsonl: the output exists already"),
         ({"out": Path("a")}, "a: the output is a, which is read"),
         ({"out": Path("b/../a"), "overwrite": True}, "the output is a, which is read"),
@@ -362,7 +363,7 @@ def test_a_disk_that_fails_leaves_nothing(place: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise OSError(code, "the disk fails")
 
-    monkeypatch.setattr(TensorWriter, "finish", fail)
+    monkeypatch.setattr(Output, "finish", fail)
     with pytest.raises(NotCommitted, match="the disk fails"):
         fuse(["a", "b"], on="on.jsonl", out=Path("out"))
     assert listing(place) == before
@@ -373,11 +374,13 @@ def test_a_killed_fusion_leaves_nothing_that_stays(place: Path, which: int) -> N
     before = listing(place)
     code = (
         "import os, signal\nfrom pathlib import Path\n"
-        "from lamoid.recipes.fuse import fuse\nfrom lamoid.weights.write import TensorWriter\n"
-        "finish, calls = TensorWriter.finish, []\n"
+        "from lamoid.fusion.output import Output\nfrom lamoid.recipes import fusion_candidates\n"
+        "from lamoid.recipes.fuse import fuse\n"
+        "fusion_candidates.memory_beside = lambda plan: None  # the uniform average is written too\n"
+        "finish, calls = Output.finish, []\n"
         "def kill(self):\n    calls.append(1)\n"
         f"    os.kill(os.getpid(), signal.SIGKILL) if len(calls) == {which} else finish(self)\n"
-        "TensorWriter.finish = kill\n"
+        "Output.finish = kill\n"
         "fuse(['a', 'b'], on='on.jsonl', out=Path('out'))\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=place, timeout=120, capture_output=True)

@@ -1,0 +1,71 @@
+"""The steps of a fusion whose results are used further on and not kept."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from lamoid.errors import InputError
+from lamoid.recipes.fusion_recipe import FusionRecipe, MemberTable, StepTable
+
+
+@contextmanager
+def run_steps(recipe: FusionRecipe, run: Callable[[FusionRecipe], object]) -> Iterator[FusionRecipe]:
+    """Run each step by ``run`` and give the recipe of the rest, its steps' names replaced by their folders.
+
+    The folders stand hidden beside the output and are deleted at the end, also after an error.
+    """
+    check_steps(recipe)
+    if not recipe.steps:
+        yield recipe
+        return
+    parent = Path(recipe.out).absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{Path(recipe.out).name}.steps-", dir=parent) as folder:
+        done: dict[str, str] = {}
+        for step in recipe.steps:
+            target = str(Path(folder) / step.name)
+            run(_as_recipe(recipe, step, done, target))
+            done[step.name] = target
+        members, base = _resolve(recipe.members, recipe.base, done)
+        yield msgspec.structs.replace(recipe, members=members, base=base, steps=[])
+
+
+def check_steps(recipe: FusionRecipe) -> None:
+    """Raise ``InputError`` for a step that is named twice, is no file's name, or that nothing uses after it."""
+    names = [step.name for step in recipe.steps]
+    for index, step in enumerate(recipe.steps):
+        key = f"steps[{index}].name"
+        if not step.name or Path(step.name).name != step.name or step.name.startswith(".") or "\0" in step.name:
+            raise InputError(key, f"is {step.name!r}", "write a plain name such as middle")
+        if step.name in names[:index]:
+            raise InputError(key, f"{step.name!r} stands twice", "give each step a name of its own")
+        later = [*recipe.steps[index + 1 :], recipe]
+        if not any(step.name in [each.base, *(member.model for member in each.members)] for each in later):
+            raise InputError(key, f"{step.name!r} is used by nothing behind it", "name it as a member, or leave it out")
+
+
+def _as_recipe(recipe: FusionRecipe, step: StepTable, done: dict[str, str], target: str) -> FusionRecipe:
+    """Give a step as a fusion of its own, which is neither measured nor judged unless its weights ask for it."""
+    members, base = _resolve(step.members, step.base, done)
+    return msgspec.structs.replace(
+        recipe,
+        out=target,
+        members=members,
+        base=base,
+        rule=step.rule,
+        weights=step.weights,
+        options=step.options,
+        tasks=[] if step.weights in ("given", "uniform") else recipe.tasks,
+        steps=[],
+        never_worse=False,
+    )
+
+
+def _resolve(
+    members: list[MemberTable], base: str | None, done: dict[str, str]
+) -> tuple[list[MemberTable], str | None]:
+    resolved = [msgspec.structs.replace(member, model=done.get(member.model, member.model)) for member in members]
+    return resolved, base if base is None else done.get(base, base)
