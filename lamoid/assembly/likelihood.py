@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +10,27 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
 
+MOST_COMPILED = 64
+
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+
+
+def compiled(function: Function) -> Function:
+    """Hand a function to torch.compile, which compiles it anew for another kind of input, a part or a shape.
+
+    It may do so ``MOST_COMPILED`` times. Torch's own limit is 8, beyond which it goes on uncompiled: a run with moves
+    or with blocks of several kinds would meet it.
+    """
+    # Torch 2.13 takes the limit, and does not declare it.
+    return torch.compile(function, recompile_limit=MOST_COMPILED)  # pyright: ignore[reportCallIssue]
+
 
 class CompiledHead:
     """A head with which ``token_nats`` computes by torch.compile: logits and loss in one piece, nothing between."""
 
     def __init__(self, head: Callable[[Tensor], Tensor]) -> None:
         self.head = head
-        self.nats: Callable[[Tensor, Tensor], Tensor] = torch.compile(partial(_nats, head))
+        self.nats: Callable[[Tensor, Tensor], Tensor] = compiled(partial(_nats, head))
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)

@@ -99,6 +99,10 @@ def text_batch(ids: NDArray[np.int64], segments: NDArray[np.int64]) -> Batch:
     return Batch(torch.from_numpy(ids), marks)
 
 
+AHEAD = 1024
+"""Places of an order that are worked out at once: for a few at a time, finding a row costs more than reading it."""
+
+
 class Loader:
     """Gives a view's examples without end, epoch after epoch, each epoch in an order of its own.
 
@@ -154,7 +158,7 @@ class Loader:
                 self._epoch, self._index = self._epoch + 1, 0
                 self._open_epoch()
             end = min(self._order.size, self._index + rows - len(begins))
-            begins += [self._offset + place * self.view.stride for place in self._order.stretch(self._index, end)]
+            begins += [self._offset + place * self.view.stride for place in self._stretch(self._index, end)]
             keys += [f"{self.seed}/{self._epoch}/{index}" for index in range(self._index, end)]
             self._index = end
         mine = slice(self._rank * rows // self._ranks, (self._rank + 1) * rows // self._ranks)
@@ -167,6 +171,14 @@ class Loader:
         shared = self.view.length - self.view.stride
         windows = (len(self.shards) - shared - self._offset) // self.view.stride
         self._order = Permutation(windows, f"order/{key}")
+        self._known_from, self._known = 0, []
+
+    def _stretch(self, begin: int, end: int) -> list[int]:
+        """Give what stands in the epoch's order from ``begin`` to before ``end``, and remember some that follow."""
+        if not self._known_from <= begin <= end <= self._known_from + len(self._known):
+            self._known = self._order.stretch(begin, min(self._order.size, max(end, begin + AHEAD)))
+            self._known_from = begin
+        return self._known[begin - self._known_from : end - self._known_from]
 
 
 def sequential(shards: Shards, view: View, *, batch: int) -> Iterator[TrainingBatch]:

@@ -55,10 +55,7 @@ class Shards:
         if len(first) and (int(first.min()) < self.first or int(room.min()) < 1):
             raise IndexError(f"tokens from {int(first.min()) - self.first} and {int(first.max()) - self.first} on")
         tokens = np.zeros((len(first), length), np.int64)
-        ends = np.cumsum([len(ids) for ids in self.maps])
-        shards = np.searchsorted(ends, first, side="right").tolist()
-        for row, count in enumerate(room.tolist()):
-            self._copy(int(first[row]) - int(ends[shards[row]]), shards[row], tokens[row, :count])
+        self._gather(first, room, tokens)
         if tokens.size and int(tokens.max()) >= self.manifest.vocab:
             for begin, count in zip(first.tolist(), room.tolist(), strict=True):
                 self._read(begin, begin + count)
@@ -91,6 +88,21 @@ class Shards:
                 f"({fingerprint[:12]})",
                 "prepare the data again with the model's tokenizer",
             )
+
+    def _gather(self, first: NDArray[np.int64], room: NDArray[np.int64], tokens: NDArray[np.int64]) -> None:
+        """Read rows of ``room`` tokens from the places ``first`` of the whole sequence into a table (B, length)."""
+        length = tokens.shape[1]
+        ends = np.cumsum([len(ids) for ids in self.maps])
+        shards = np.searchsorted(ends, first, side="right")
+        is_inside = (room == length) & (first + length <= ends[shards])
+        for number in set(shards[is_inside].tolist()):
+            rows = is_inside & (shards == number)
+            # All rows of a shard at once: a slice of a memory map, row by row, costs more than to copy it.
+            every = _every_window(self.maps[number], length)
+            tokens[rows] = every[first[rows] - (ends[number] - len(self.maps[number]))]
+        for row in np.flatnonzero(~is_inside).tolist():
+            number = int(shards[row])
+            self._copy(int(first[row] - ends[number]), number, tokens[row, : room[row]])
 
     def _copy(self, begin: int, number: int, into: NDArray[np.int64]) -> None:
         """Copy tokens, as many as there is room for, the first of them ``begin`` (below 0) from the end of a shard."""
@@ -130,6 +142,12 @@ def open_shards(folder: Path | str, *, hashes: bool = False) -> Shards:
     if starts[0] != 0 or starts[-1] >= manifest.tokens or (len(steps) and steps.min() < 0):
         raise InputError(folder / BOUNDARIES, "does not give the starts of documents in order", CURE)
     return Shards(folder, manifest, tuple(tokens), starts, 0, manifest.tokens)
+
+
+def _every_window(tokens: NDArray[np.unsignedinteger], length: int) -> NDArray[np.unsignedinteger]:
+    """Give a view of the windows that begin at each token, (N - length + 1, length): they lie over one another."""
+    shape, step = (len(tokens) - length + 1, length), tokens.itemsize
+    return np.ndarray(shape, tokens.dtype, tokens, strides=(step, step))
 
 
 def _map(folder: Path, name: str, kind: str, count: int, sha256: str) -> NDArray:

@@ -32,10 +32,11 @@ RESULT, PICTURE = "adapt.json", "adapt.png"
 DEFAULTS: dict[str, Any] = {
     "training": {"steps": 300, "batch": 8},
     "optimizer": {"kind": "adamw", "learning_rate": 1e-4},
-    "schedule": {"warmup": 20},
     "checkpoint": {"every": 100},
 }
 """What is trained without a recipe."""
+WARMUP = 20
+"""Steps of the warm-up, at most half of all, where nothing is said of the schedule."""
 
 
 class Adapted(msgspec.Struct, frozen=True):
@@ -141,11 +142,9 @@ def adapt(
     chosen = _check(methods, replay, hold_out)
     out, base = Path(out), Path(model)
     tree = {**DEFAULTS, **({} if recipe is None else read_tree(recipe))}
-    tree = recipe_tree(
-        read_recipe(
-            {**tree, "model": {"from": str(base)}, "data": {**tree.get("data", {}), "train": [*map(str, to)]}}, set
-        )
-    )
+    tree |= {"model": {"from": str(base)}, "data": {**tree.get("data", {}), "train": [*map(str, to)]}}
+    steps = read_recipe({"schedule": {"warmup": 0}, **tree}, set).training.steps
+    tree = recipe_tree(read_recipe({"schedule": {"warmup": min(WARMUP, steps // 2)}, **tree}, set))
     find_files([*to, *old])
     with claim_folder(out, read_recipe(tree), resume=resume):
         part = partial(part_domain, share=hold_out, separator=separator, field=field)

@@ -6,12 +6,16 @@ from lamoid.training.averages import LastSpec
 
 
 def check_held_out(recipe: TrainingRecipe, *, has_validation: bool) -> None:
-    """Raise ``InputError`` naming a key that needs validation losses which this run will not have."""
+    """Raise ``InputError`` naming a key that needs validation losses, if nothing is held out."""
+    for key in [] if has_validation else _asking(recipe):
+        cure = "name data.validation or a share data.hold_out, or leave it out"
+        raise InputError(key, "needs validation losses, and nothing is held out to measure on", cure)
+
+
+def check_measured(recipe: TrainingRecipe) -> None:
+    """Raise ``InputError`` naming a key that needs validation losses on the way, if none are measured in time."""
     every = recipe.evaluation.every
     for key in _asking(recipe):
-        if not has_validation:
-            cure = "name data.validation or a share data.hold_out, or leave it out"
-            raise InputError(key, "needs validation losses, and nothing is held out to measure on", cure)
         if not every or every >= recipe.training.steps:
             problem = f"needs validation losses on the way, and evaluation.every is {every}"
             raise InputError(key, problem, "measure after each so many steps, fewer than the run has")

@@ -21,10 +21,16 @@ def models_beside(recipe: TrainingRecipe, spec: ModelSpec) -> list[ModelSpec]:
 
 
 def check_alone(recipe: TrainingRecipe) -> None:
-    """Refuse moves for a model that another is trained beside: what they have in common would have to follow."""
-    if recipe.moves and isinstance(recipe.objective, ReplacedTable):
+    """Refuse, for a model that another is trained beside, what would have to follow for what they have in common."""
+    if not isinstance(recipe.objective, ReplacedTable):
+        return
+    if recipe.moves:
         problem = "change a model that shares its token table with a generator"
         raise InputError("moves", problem, "change the model in a run before or after this one")
+    for key, table in (("adapter", recipe.adapter), ("freeze", recipe.freeze), ("train_only", recipe.train_only)):
+        if table is not None:
+            problem = "is for a model that is trained alone, and objective.kind 'replaced' trains a generator beside it"
+            raise InputError(key, problem, "leave it out, or name another objective")
 
 
 @torch.no_grad()

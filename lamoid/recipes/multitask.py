@@ -28,7 +28,7 @@ from lamoid.recipes.multitask_data import (
 from lamoid.recipes.multitask_recipe import MultitaskRecipe, read_multitask
 from lamoid.recipes.multitask_result import MultitaskResult, TaskResult
 from lamoid.recipes.progress import Progress
-from lamoid.recipes.run_folder import DATA, Claim, check_died_early, claim_folder, fixed_part
+from lamoid.recipes.run_folder import DATA, Claim, check_died_early, claim_folder, fixed_part, renewed
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.training.checkpoint import Checkpoints
 from lamoid.training.interrupt import heed_signals, stop_when_asked
@@ -102,7 +102,8 @@ class Run:
         """The run's checkpoints; beside the model they hold the losses that soft ties look at."""
         hashes = {name: task.data_hash for name, task in self.data.items()}
         identity = {"recipe": fixed_part(self.recipe), "data": hashes, "tokenizer": self.tokenizer.fingerprint()}
-        return Checkpoints(self.out / "checkpoints", self.recipe.checkpoint.keep, identity, self._position)
+        again = partial(renewed, kind=MultitaskRecipe)
+        return Checkpoints(self.out / "checkpoints", self.recipe.checkpoint.keep, identity, self._position, again)
 
     def go_on(self, claim: Claim, progress: Progress | None) -> int:
         """Put the run where its newest whole checkpoint was; give the step."""

@@ -39,6 +39,7 @@ def read_recipe(
     else:
         tree = read_tree(Path(recipe))
     for override in overrides:
+        tree = _spelt_out(tree)
         _override(tree, override)
     return _convert(_with_kinds(_anchored(tree, Path())), name)
 
@@ -93,6 +94,12 @@ def _absolute(folder: Path, value: Any) -> Any:
     return str((folder / value).resolve()) if isinstance(value, str) else value
 
 
+def _spelt_out(tree: dict[str, Any]) -> dict[str, Any]:
+    """Make a table of an objective of which the kind alone is said."""
+    kind = tree.get("objective")
+    return {**tree, "objective": {"kind": kind}} if isinstance(kind, str) else tree
+
+
 def _override(tree: dict[str, Any], override: str) -> None:
     """Set ``a.b=c`` in ``tree``; c is a TOML value, or else a text."""
     path, equals, text = override.partition("=")
@@ -112,9 +119,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
     """Write out what a recipe may leave unsaid: the kind of a choice, or all but it, and the list around one path."""
-    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    if isinstance(tree.get("objective"), str):
-        tree["objective"] = {"kind": tree["objective"]}
+    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in _spelt_out(tree).items()}
     unsaid_kinds = {
         "model": "shape",
         "tokenizer": None,

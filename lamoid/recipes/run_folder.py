@@ -83,13 +83,29 @@ def fixed_part(recipe: msgspec.Struct) -> dict[str, Any]:
     return _fixed(recipe_tree(recipe))
 
 
+def renewed(identity: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Give what a checkpoint is known by as if the recipe in it, of this ``kind``, had been written today."""
+    recipe = identity.get("recipe")
+    return {**identity, "recipe": _fixed(_renewed(recipe, kind))} if isinstance(recipe, dict) else identity
+
+
+def _renewed(tree: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Write a recipe of an earlier version anew: a key that there is since then has its default.
+
+    The rest is as it stands there, also where the default is another one today. What cannot be read any more is given
+    unchanged: where it differs will be said by key.
+    """
+    data = tree.get("data")
+    if isinstance(data, dict) and "kind" not in data:  # of before there was a choice
+        tree = {**tree, "data": {"kind": "text", **data}}
+    try:
+        return recipe_tree(msgspec.convert(tree, kind))
+    except msgspec.ValidationError:
+        return tree
+
+
 def _fixed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the free tables, and what earlier runs have not: an empty list of moves, the usual kind of data."""
-    kept = {key: value for key, value in tree.items() if key not in FREE and (key != "moves" or value)}
-    data = kept.get("data")
-    if isinstance(data, dict) and data.get("kind") == "text":
-        kept["data"] = {key: value for key, value in data.items() if key != "kind"}
-    return kept
+    return {key: value for key, value in tree.items() if key not in FREE}
 
 
 def _names(out: Path) -> list[str]:
@@ -151,10 +167,13 @@ def _compare(path: Path, recipe: msgspec.Struct) -> dict[str, Any]:
         tree = tomllib.loads(path.read_bytes().decode())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(path, f"cannot be read: {error}", "train from the start into another folder") from error
-    keys = differing_keys(_fixed(tree), fixed_part(recipe))
+    keys = differing_keys(_fixed(_renewed(tree, type(recipe))), fixed_part(recipe))
     if keys:
         problem = f"the run was made with other settings: {', '.join(keys)}"
-        raise InputError(path, problem, "set them back to go on, or train into another folder")
+        cure = "set them back to go on, or train into another folder"
+        if "training.steps" in keys:  # the schedule of every step follows from them
+            cure += f'; to train for longer, begin a run there with model.from = "{path.parent / "model"}"'
+        raise InputError(path, problem, cure)
     return tree
 
 

@@ -119,14 +119,15 @@ def _train(run: Run, progress: Progress | None, watchers: Sequence[Callable[[int
         if run.recipe.guard.rolls_back and not checkpoints.list():
             saver.save_now(state)
         endings: list[Hook] = [(1, stop_when_asked(asked, saver.save_now))]
-        incident = None
+        keeps_best = run.recipe.evaluation.keep_best
         while True:
             try:
-                _make_steps(run, progress, watchers, saver, endings, incident)
+                _make_steps(run, progress, watchers, saver, endings)
                 break
             except RollBack as back:
                 saver.join()
-                incident = roll_back(state, checkpoints, run.recipe.guard, back, sayer(run, progress))
+                say = sayer(run, progress)
+                roll_back(state, checkpoints, run.recipe.guard, back, say, keeps_best=keeps_best)
     if progress is not None:
         progress.finish()
 
@@ -137,17 +138,17 @@ def _make_steps(
     watchers: Sequence[Callable[[int, Figures], None]],
     saver: Saver,
     endings: Sequence[Hook],
-    incident: Incident | None,
 ) -> None:
-    """Train to the end from the step of the moment, after ``incident`` if one led back to it."""
+    """Train to the end from the step of the moment, after the incidents that led back to it, if any did."""
     recipe, state = run.recipe, run.state
     watching = watch(run.out, recipe.log, after=state.step, settings=recipe_tree(recipe))
     run.remarks += [remark for remark in watching.remarks if remark not in run.remarks]
     if progress is not None:
         progress.start("training", state.steps - state.step, "steps")
     try:
-        if incident is not None:  # as of the step to come: a run that goes on from before drops the line with the step
-            watching.lines(state.step + 1, {"incident": msgspec.to_builtins(incident)})
+        for incident in state.incidents:
+            if incident.to == state.step:  # as of the step to come: a run that goes on from before drops the line
+                watching.lines(state.step + 1, {"incident": msgspec.to_builtins(incident)})
         hooks = [*_hooks(run, progress, watchers, watching, saver), *endings]
         update = Update(recipe.schedule, recipe.training.clip, run.guard)
         batches = run.feed.steps(run.loader, recipe.training.accumulation)

@@ -62,8 +62,9 @@ class TrainingResult(msgspec.Struct, frozen=True):
         lines += [incident.line() for incident in self.incidents]
         lines.append(f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}")
         if self.validation_loss is not None:
-            best = f"best {self.best_validation_loss:.4f} at step {self.best_step}"
-            lines.append(f"validation loss {self.validation_loss:.4f} ({best})")
+            best, step = self.best_validation_loss, self.best_step
+            told = "none is a number" if best is None else f"best {best:.4f} at step {step}"
+            lines.append(f"validation loss {self.validation_loss:.4f} ({told})")
         if self.metrics:
             lines.append(", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items()))
         if self.average is not None:

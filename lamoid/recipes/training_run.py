@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from lamoid.data.span_corruption import decoder_start
 from lamoid.errors import InputError
 from lamoid.evaluation.identity import hash_model
 from lamoid.recipes.feed import Feed, Gathered, Positioned
-from lamoid.recipes.held_out import check_average, check_held_out
+from lamoid.recipes.held_out import check_average, check_held_out, check_measured
 from lamoid.recipes.joined_models import check_alone, join, models_beside
 from lamoid.recipes.progress import Progress
 from lamoid.recipes.room import check_room
 from lamoid.recipes.row_gathering import gather, make_feed, remarks_on, shaped
 from lamoid.recipes.row_heads import put_heads
 from lamoid.recipes.row_objective import RowObjective
-from lamoid.recipes.run_folder import DATA, Claim, check_died_early, fixed_part
+from lamoid.recipes.run_folder import DATA, Claim, check_died_early, fixed_part, renewed
 from lamoid.recipes.text_objective import TextObjective
 from lamoid.recipes.training_adapter import check_tuning, new_heads, save_tuned, set_trained, tuned
 from lamoid.recipes.training_moves import MovePlan, plan_moves
@@ -87,13 +88,16 @@ class Run:
         identity: dict[str, Any] = {"recipe": fixed_part(self.recipe), "data": self.data.identity()}
         if self.base:
             identity["base"] = self.base
-        keep = self.recipe.checkpoint.keep
-        return Checkpoints(self.out / "checkpoints", keep, identity, lambda: self.loader.position)
+        table = self.recipe.checkpoint
+        again = partial(renewed, kind=TrainingRecipe)
+        place = self.out / "checkpoints"
+        return Checkpoints(place, table.keep, identity, lambda: self.loader.position, again, table.every)
 
 
 def check_run(recipe: TrainingRecipe) -> None:
     """Refuse what can be known to fail before anything is written: device, model, context, moves."""
     check_average(recipe)
+    check_measured(recipe)
     check_alone(recipe)
     check_wandb(recipe.log.wandb)
     count = torch.cuda.device_count() if recipe.device.startswith("cuda") else 0

@@ -1,5 +1,6 @@
 """Averages of a model's parameters over the steps of its training."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, Protocol
@@ -159,10 +160,13 @@ class Last:
         """Take in the parameters of the moment, if they are due."""
         if not _is_due(self.spec, state.step):
             return
-        loss = dict(state.validations).get(state.step, float("nan"))
-        if self.spec.weights == "losses" and loss != loss:
-            problem = f"is to weigh the model of step {state.step} by its loss, which was not measured"
-            raise InputError("average.weights", problem, "let average.every be a multiple of evaluation.every")
+        found = dict(state.validations).get(state.step)
+        loss = math.nan if found is None else found
+        if self.spec.weights == "losses" and not math.isfinite(loss):
+            what = "was not measured" if found is None else f"is {loss}"
+            cure = "let average.every be a multiple of evaluation.every" if found is None else 'say weights = "equal"'
+            problem = f"is to weigh the model of step {state.step} by its loss, which {what}"
+            raise InputError("average.weights", problem, cure)
         named = trained_parameters(state.model)
         values = {name: parameter.detach().to("cpu", torch.float32, copy=True) for name, parameter in named}
         self._kept = [*self._kept, (state.step, loss, values)][-self.spec.keep :]

@@ -1,10 +1,11 @@
 """Checkpoints: the whole state of a run in one durable folder of safetensors and JSON."""
 
+import math
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ _LEAVINGS = re.compile(r"\.(step-\d{8,})\.(tmp|old)-.+")
 class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON half of a checkpoint.
 
-    ``position`` is the loader's; ``identity`` is what the run must still be to go on from here, as nested JSON.
+    In ``validations`` a loss that is no number is null; ``undone`` is the state's. ``position`` is the loader's;
+    ``identity`` is what the run must still be to go on from here, as nested JSON.
     ``parts`` names those of the state whose tensors are held; ``incidents`` are the steps that were not made.
     ``spec`` is the model's at that moment, or ``group`` that of several, which moves may have changed; ``moves`` says
     which did.
@@ -42,7 +44,7 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     step: int
     steps: int
-    validations: tuple[tuple[int, float], ...]
+    validations: tuple[tuple[int, float | None], ...]
     position: Any
     identity: dict[str, Any]
     tokens: int = 0
@@ -51,6 +53,7 @@ class SavedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: GroupSpec | None = None
     moves: tuple[MoveReport, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    undone: tuple[int, float] | None = None
     parts: tuple[str, ...] = ()
     format: int = 1
 
@@ -60,13 +63,19 @@ class Checkpoints:
     """The folder ``place`` of checkpoints, of which the last ``keep`` stay.
 
     ``position`` gives the loader's place at the moment; ``identity`` is saved and compared on resuming. Where it names
-    the ``base`` that the run began with, what is frozen is not held.
+    the ``base`` that the run began with, what is frozen is not held. ``renewed`` makes of an identity that an earlier
+    version saved what this one would have.
+
+    Those of every ``every``-th step, of 0 that of the start alone, are regular: every run of the recipe has them,
+    however often it was stopped. The newest of these stays too.
     """
 
     place: Path
     keep: int
     identity: dict[str, Any]
     position: Callable[[], Any]
+    renewed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    every: int = 1
 
     def write(self, state: TrainingState) -> None:
         """Write a checkpoint of this moment, then remove those that are more than ``keep`` back."""
@@ -77,7 +86,7 @@ class Checkpoints:
         saved = SavedState(
             step=state.step,
             steps=state.steps,
-            validations=tuple(state.validations),
+            validations=tuple((step, loss if math.isfinite(loss) else None) for step, loss in state.validations),
             position=self.position(),
             identity=self.identity,
             tokens=state.tokens,
@@ -86,6 +95,7 @@ class Checkpoints:
             group=state.model.spec if isinstance(state.model, ModelGroup) else None,
             moves=tuple(state.moves),
             incidents=tuple(state.incidents),
+            undone=state.undone,
             parts=tuple(sorted(state.parts)),
         )
         tensors = _tensors(state, with_frozen=BASE not in self.identity)
@@ -96,12 +106,19 @@ class Checkpoints:
         with durable_folder(self.place / f"step-{snapshot.step:08}", overwrite=True) as draft:
             write_sliced(draft, snapshot.tensors)
             draft.write(STATE, snapshot.saved)
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove the checkpoints that are more than ``keep`` back; a killed run may have left one more."""
         try:
-            for old in self.list()[: -self.keep]:
-                _remove(old)
+            found = self.list()
+            stays = [*self.regular(found)[-1:], *found[-self.keep :]]
+            for old in found:
+                if old not in stays:
+                    _remove(old)
         except OSError as error:
             problem = f"{self.place}: an old checkpoint cannot be removed ({error.strerror or error})"
-            raise NotCommitted(error.errno, f"{problem}. Check the disk; the new one is written.") from error
+            raise NotCommitted(error.errno, f"{problem}. Check the disk; the newest one is whole.") from error
 
     def list(self) -> list[Path]:
         """Give the checkpoints' folders, oldest first, after clearing away what killed writers left among them.
@@ -115,6 +132,11 @@ class Checkpoints:
             sweep(self.place / name)
         found = [path for path in self.place.iterdir() if _NAME.fullmatch(path.name)]
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def regular(self, found: Sequence[Path]) -> Sequence[Path]:
+        """Give those of the checkpoints that were due, not asked for."""
+        steps = {path: int(path.name.removeprefix("step-")) for path in found}
+        return [path for path, step in steps.items() if step == 0 or (self.every and step % self.every == 0)]
 
 
 @dataclass(frozen=True)
@@ -149,7 +171,8 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], saved: SavedState)
     state.optimizer.load(_part(tensors, "optimizer/"))
     _restore_parts(state, tensors, saved.parts)
     state.losses = tensors["losses"].tolist()
-    state.validations = list(saved.validations)
+    state.validations = [(step, math.nan if loss is None else loss) for step, loss in saved.validations]
+    state.undone = saved.undone
     state.moves = list(saved.moves)
     state.incidents = list(saved.incidents)
     state.step = saved.step

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lamoid.assembly.block import Block
 from lamoid.assembly.layout import Layout
-from lamoid.assembly.likelihood import CompiledHead
+from lamoid.assembly.likelihood import CompiledHead, compiled
 from lamoid.assembly.model import LanguageModel
 from lamoid.errors import InputError
 from lamoid.training.precision import STORED, ComputeCopy, Dtype, with_parameters
@@ -104,9 +104,9 @@ def _load_compiler() -> None:
 def _compile(module: nn.Module) -> None:
     """Compile a block by itself, and what a model does behind its blocks: alike blocks are compiled once."""
     if isinstance(module, Block):
-        vars(module)["forward"] = torch.compile(module.forward)
+        vars(module)["forward"] = compiled(module.forward)
     elif isinstance(module, LanguageModel):
-        vars(module.norm)["forward"] = torch.compile(module.norm.forward)
+        vars(module.norm)["forward"] = compiled(module.norm.forward)
         vars(module)["logits"] = CompiledHead(module.logits)
 
 

@@ -45,7 +45,7 @@ class NoTarget(InputError):  # noqa: N818
 
 
 class RollBack(Exception):  # noqa: N818
-    """Asks whoever runs the loop to go back to the newest checkpoint and on with the data behind this step's."""
+    """Asks whoever runs the loop to go back to a checkpoint and on with the data behind this step's."""
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(step, what)
@@ -57,7 +57,8 @@ class GuardSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     A spike stands more than ``deviations`` standard deviations above the mean of the last ``window`` losses that were
     learnt from. ``"raise"`` ends the run; ``"skip"`` drops the gradient and counts the step; ``"roll_back"`` goes back
-    to the newest checkpoint and on with the data behind the step; more than ``most_in_a_row`` of these end the run.
+    to the newest checkpoint that was due and on with the data behind the step; more than ``most_in_a_row`` of these end
+    the run.
     """
 
     on_nonfinite: Literal["raise", "skip", "roll_back"] = "raise"

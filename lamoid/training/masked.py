@@ -5,7 +5,7 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-from lamoid.assembly.batch import Batch
+from lamoid.assembly.batch import Batch, moved
 from lamoid.assembly.likelihood import IGNORED, token_nats
 from lamoid.assembly.model import LanguageModel, Reading
 from lamoid.assembly.task_heads import NextSentenceSpec
@@ -30,8 +30,8 @@ def masked(model: LanguageModel, example: Example) -> Terms:
 def masked_term(model: LanguageModel, reading: Reading, example: Example) -> Term:
     """Sum up the nats of the masked tokens; the head sees these alone, which are a seventh of all."""
     places, targets = asked(example.targets)
-    chosen = reading.hidden.flatten(0, 1)[places.to(model.device)]
-    return Term(token_nats(chosen, model.logits, targets.to(model.device)).sum(), len(places))
+    chosen = reading.hidden.flatten(0, 1)[moved(places, model.device)]
+    return Term(token_nats(chosen, model.logits, moved(targets, model.device)).sum(), len(places))
 
 
 def asked(targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def pairs(name: str) -> Objective:
 
 def _answered(model: LanguageModel, reading: Reading, batch: Batch, example: PairExample) -> Term:
     logits = model.answer(reading.hidden, batch, pair_head(model))
-    nats = token_nats(logits, _as_they_are, example.labels.to(model.device))
+    nats = token_nats(logits, _as_they_are, moved(example.labels, model.device))
     return Term(nats.sum(), int((example.labels != IGNORED).sum()))
 
 

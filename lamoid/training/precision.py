@@ -26,6 +26,9 @@ class ComputeCopy:
     Shared parameters are shared in the copy too, and frozen ones frozen. The masters, in float32, remain the model's:
     ``refresh`` rounds them into the copy, ``collect`` adds the copy's gradients to theirs in float32 (the scheme of
     Micikevicius et al., 2018).
+
+    A gradient of the copy is put into float32 as soon as it is made, on the CPU where that of the step before was: who
+    wants to keep one beyond its step makes a copy of it.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -37,36 +40,64 @@ class ComputeCopy:
         for part, master in zip(self.buffer.split(rooms), self._masters, strict=True):
             view = part[: master.numel()].view(master.shape)
             self._copies.append(nn.Parameter(view, requires_grad=master.requires_grad))
+        self._widenings = [_Widening(master) for master in self._masters]
+        for mine, widening in zip(self._copies, self._widenings, strict=True):
+            if mine.requires_grad:
+                mine.grad_dtype = None
+                mine.register_post_accumulate_grad_hook(widening)
         self.model = with_parameters(model, self._copies)
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Round the masters into the copy."""
-        _copy(list(self._copies), list(self._masters))
+        # All in one call, cast to what they are copied into.
+        torch._foreach_copy_(list(self._copies), list(self._masters))  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def collect(self, factor: float = 1.0) -> None:
         """Add the copy's gradients times ``factor`` to those of the masters, and drop them."""
-        narrow, wide, sums, parts = [], [], [], []
-        for mine, master in zip(self._copies, self._masters, strict=True):
+        found, sums, parts = [], [], []
+        for mine, master, widening in zip(self._copies, self._masters, self._widenings, strict=True):
+            widening(mine)
             if mine.grad is None:
                 continue
-            part = torch.empty_like(master)
-            narrow.append(mine.grad)
-            wide.append(part)
-            mine.grad = None
+            found.append(mine.grad)
             if master.grad is None:
-                master.grad = part
+                master.grad = mine.grad
             else:
                 sums.append(master.grad)
-                parts.append(part)
-        if wide:
-            _copy(wide, narrow)
+                parts.append(mine.grad)
+            mine.grad = None
         if factor != 1.0:
-            torch._foreach_mul_(wide, factor)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(found, factor)  # pyright: ignore[reportPrivateImportUsage]
         if sums:
             torch._foreach_add_(sums, parts)  # pyright: ignore[reportPrivateImportUsage]
+
+
+class _Widening:
+    """Puts a gradient of the copy of ``master`` into float32.
+
+    Done when it is made, it is still at hand, and its memory serves the next one. Fresh memory costs a CPU more than
+    what is written there, so that of the step before is used again. The copy is not known here: it knows this.
+    """
+
+    def __init__(self, master: nn.Parameter) -> None:
+        self._master = master
+        self._room: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, mine: Tensor) -> None:
+        gradient, master = mine.grad, self._master
+        if gradient is None or gradient.dtype == master.dtype:
+            return
+        room = self._room
+        # Where parts of a step are added up, the room is taken by what the master has of them.
+        if room is None or master.grad is not None:
+            room = torch.empty_like(master)
+        if master.grad is None and master.device.type == "cpu":
+            self._room = room
+        mine.grad = room.copy_(gradient)
 
 
 def with_parameters(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Any:
@@ -80,8 +111,3 @@ def with_parameters(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Any
             if name in vars(module):
                 memo[id(vars(module)[name])] = vars(module)[name]
     return copy.deepcopy(model, memo)
-
-
-def _copy(into: list[Tensor], tensors: list[Tensor]) -> None:
-    """Copy all in one call, cast to what they are copied into."""
-    torch._foreach_copy_(into, tensors)  # pyright: ignore[reportPrivateImportUsage]

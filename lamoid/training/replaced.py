@@ -6,7 +6,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from lamoid.assembly.batch import Batch
+from lamoid.assembly.batch import Batch, moved
 from lamoid.assembly.group import ModelGroup
 from lamoid.assembly.likelihood import token_nats
 from lamoid.assembly.model import LanguageModel
@@ -37,11 +37,11 @@ def replaced(weight: float) -> Objective:
         generator, discriminator = group.member(GENERATOR), group.member(DISCRIMINATOR)
         batch = example.batch.to(group.device)
         counts = count(example)
-        places, targets = (found.to(group.device) for found in asked(example.targets))
+        places, targets = (moved(found, group.device) for found in asked(example.targets))
         given = generator.read(batch)
         chosen = given.hidden.flatten(0, 1)[places]
         nats = token_nats(chosen, generator.logits, targets)
-        drawn = example.draws.reshape(-1).to(group.device)[places]
+        drawn = moved(example.draws.reshape(-1), group.device)[places]
         put, is_other = put_in(batch, places, targets, sample(chosen.detach(), generator, drawn))
         read = discriminator.read(put)
         told = discriminator.answer(read.hidden, put).squeeze(-1)

@@ -19,14 +19,18 @@ from lamoid.weights.slices import read_sliced
 MOST_STATE_BYTES = 10**8
 
 
-def resume(state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], None]) -> Any:
+def resume(
+    state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], None], *, is_return: bool = False
+) -> Any:
     """Put the newest whole checkpoint into ``state`` and give the loader's position, or ``None`` without checkpoints.
 
     Sizes and hashes are verified; a damaged checkpoint is named through ``say``, set aside as ``<name>.damaged``, and
-    the one before it is taken. Raise ``InputError`` if all are damaged, if the run was another one, or if the system
-    cannot read a checkpoint: that says nothing of its bytes, so it stays as it is.
+    the one before it is taken. A run that goes back (``is_return``) takes the newest regular one, if there is any: one
+    that nobody stopped has no other. Raise ``InputError`` if all are damaged, if the run was another one, or if the
+    system cannot read a checkpoint: that says nothing of its bytes, so it stays as it is.
     """
     found = _list(checkpoints)
+    found = (checkpoints.regular(found) or found) if is_return else found
     for folder in reversed(found):
         try:
             verify(folder, hashes=True)
@@ -37,8 +41,9 @@ def resume(state: TrainingState, checkpoints: Checkpoints, say: Callable[[str], 
             _pass_on_system_errors(folder, error)
             say(f"The checkpoint {_set_aside(folder, error)}")
             continue
-        _check_identity(folder, saved.identity, checkpoints.identity)
+        _check_identity(folder, checkpoints.renewed(saved.identity), checkpoints.identity)
         restore(state, read_sliced(folder), saved)
+        checkpoints.prune()
         return saved.position
     if found:
         cure = "train from the start into another folder, or mend one from a copy"

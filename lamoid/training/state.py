@@ -54,7 +54,8 @@ class TrainingState:
     """A model on its way to ``steps`` optimiser steps, ``step`` of which are done.
 
     ``losses`` has the loss of every step, ``validations`` pairs of step and validation loss, ``moves`` what was made
-    of the model on the way, ``terms`` what each loss is made of. ``seconds`` and ``tokens`` count all steps that led
+    of the model on the way, ``terms`` what each loss is made of. ``undone`` is such a pair of a step that was taken
+    back, whose model was kept as the best. ``seconds`` and ``tokens`` count all steps that led
     here, also those before a resume, without evaluations and writing.
     In ``bfloat16`` and ``float16`` the weights and the optimiser stay in float32; ``reader``, which objectives are
     given, computes with a copy of them.
@@ -66,6 +67,7 @@ class TrainingState:
     dtype: Dtype = "float32"
     step: int = 0
     validations: list[tuple[int, float]] = field(default_factory=list)
+    undone: tuple[int, float] | None = None
     moves: list[MoveReport] = field(default_factory=list)
     terms: TermLosses = field(default_factory=TermLosses)
     share: float = 0.0
@@ -157,8 +159,9 @@ class TrainingState:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Give step and loss of the lowest validation loss so far, the earliest of equals."""
-        return min(self.validations, key=lambda pair: pair[1], default=None)
+        """Give step and loss of the lowest validation loss so far, the earliest of equals; ``None`` for no number."""
+        measured = self.validations if self.undone is None else [self.undone, *self.validations]
+        return min((pair for pair in measured if math.isfinite(pair[1])), key=lambda pair: pair[1], default=None)
 
     def recent_loss(self, steps: int) -> float:
         """Give the mean loss of those of the last ``steps`` steps whose loss is a number, or else the last that is."""

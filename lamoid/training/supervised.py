@@ -5,7 +5,7 @@ Each is answered by the model's default head. What is written, an answer or a ta
 
 from torch import Tensor, nn
 
-from lamoid.assembly.batch import Batch
+from lamoid.assembly.batch import Batch, moved
 from lamoid.assembly.likelihood import IGNORED, token_nats
 from lamoid.assembly.model import LanguageModel, Reading
 from lamoid.training.objectives import OBJECTIVES, Example, Objective, Term, Terms, balance, count_targets
@@ -23,7 +23,7 @@ def classes(model: LanguageModel, example: Example) -> Terms:
 def read_classes(model: LanguageModel, example: Example) -> tuple[Reading, Tensor, Tensor]:
     """Give what the trunk read, the logits (B, count), and the nats (B,) of the targets."""
     reading, logits = answer(model, example)
-    return reading, logits, token_nats(logits, _as_they_are, example.targets.to(model.device))
+    return reading, logits, token_nats(logits, _as_they_are, moved(example.targets, model.device))
 
 
 def count_classes(example: Example) -> dict[str, int]:
@@ -34,7 +34,7 @@ def count_classes(example: Example) -> dict[str, int]:
 def labels(model: LanguageModel, example: Example) -> Terms:
     """Score each label of each text: nats of (B, count) targets, 1 where the label holds, under sigmoids."""
     reading, logits = answer(model, example)
-    targets = example.targets.to(model.device)
+    targets = moved(example.targets, model.device)
     nats = nn.functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="sum")
     return {"labels": Term(nats, targets.numel()), **balance(reading, _read(example))}
 
@@ -47,7 +47,7 @@ def count_labels(example: Example) -> dict[str, int]:
 def regression(model: LanguageModel, example: Example) -> Terms:
     """Score each number: squares of the distances to (B, count) targets."""
     reading, numbers = answer(model, example)
-    targets = example.targets.to(model.device)
+    targets = moved(example.targets, model.device)
     squares = (numbers.float() - targets.float()).square().sum()
     return {"regression": Term(squares, targets.numel()), **balance(reading, _read(example))}
 
@@ -60,7 +60,7 @@ def count_numbers(example: Example) -> dict[str, int]:
 def tags(model: LanguageModel, example: Example) -> Terms:
     """Score each tag: nats of (B, T) tag numbers, those marked ``IGNORED`` left out."""
     reading, logits = answer(model, example)
-    nats = token_nats(logits, _as_they_are, example.targets.to(model.device))
+    nats = token_nats(logits, _as_they_are, moved(example.targets, model.device))
     return {"tags": Term(nats.sum(), count_tags(example)["tags"]), **balance(reading, _read(example))}
 
 
@@ -75,7 +75,7 @@ def spans(model: LanguageModel, example: Example) -> Terms:
     As Devlin et al. (2019) do, an answer that is not there is at the first token. Padding is no place.
     """
     reading, logits = span_logits(model, example)
-    targets = example.targets.to(model.device)
+    targets = moved(example.targets, model.device)
     terms: Terms = {}
     for side, name in enumerate(("begin", "end")):
         nats = token_nats(logits[..., side], _as_they_are, targets[:, side])
@@ -88,7 +88,7 @@ def span_logits(model: LanguageModel, example: Example) -> tuple[Reading, Tensor
     reading, logits = answer(model, example)
     segments = example.batch.segments
     if segments is not None:
-        logits = logits.float().masked_fill((segments == 0).to(logits.device)[..., None], _NEVER)
+        logits = logits.float().masked_fill(moved(segments == 0, logits.device)[..., None], _NEVER)
     return reading, logits
 
 

@@ -35,7 +35,8 @@ class Update:
         elif not self._allows(state, None if loss is None else float(loss), norm.item()):
             drop_gradients(state)
             return
-        if self.clip:
+        # Well below the limit the factor, limit / (norm + 1e-6), is 1; a device is not waited for to know it.
+        if self.clip and (norm.device.type != "cpu" or norm.item() + 1e-6 > 0.99 * self.clip):
             nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
         state.optimizer.set_share(state.share)
         state.optimizer.step()

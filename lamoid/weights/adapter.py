@@ -55,7 +55,7 @@ class AdapterFolder:
 def open_adapter(folder: Path | str, name: str | None = None) -> AdapterFolder:
     """Open an adapter folder, called as the folder is unless a ``name`` is given. Raise ``InputError``.
 
-    A run's folder ``adapter`` is called as the run is.
+    A run's folder ``adapter`` is called as the run is, and found when the run's folder is given.
 
     Pickled adapters are refused unread. The base model that the folder names is not looked for.
     """
@@ -63,6 +63,8 @@ def open_adapter(folder: Path | str, name: str | None = None) -> AdapterFolder:
     if not path.is_dir():
         what = "it is a file, not a folder" if path.exists() else "there is no such folder"
         raise InputError(path, what, f"Give a folder that holds {CONFIG} and {TENSORS}")
+    if not is_there(path, CONFIG) and is_there(path / OWN, CONFIG):
+        path = path / OWN
     home = path.resolve()
     own = home.parent.name if home.name == OWN else home.name
     called = re.sub(r"[^A-Za-z0-9_-]", "_", own)[:64] if name is None else name

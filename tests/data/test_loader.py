@@ -106,6 +106,16 @@ def test_a_position_goes_on_bit_for_bit(shards: Shards, taken: int) -> None:
     assert are_equal(take(loader, 30), take(again, 30))
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 7, 16])
+def test_how_far_the_order_is_worked_out_ahead_changes_nothing(
+    shards: Shards, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch at a time, or stretches that batches overlap: the same rows over several epochs."""
+    whole = take(Loader(shards, NextTokens(10), batch=6, seed=5), 30)
+    monkeypatch.setattr("lamoid.data.loader.AHEAD", ahead)
+    assert are_equal(take(Loader(shards, NextTokens(10), batch=6, seed=5), 30), whole)
+
+
 def test_ranks_share_the_global_batch(shards: Shards) -> None:
     whole = take(Loader(shards, NextTokens(10), batch=6, seed=5), 12)
     for ranks in (2, 3, 6):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,15 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(change: dict, message: str
     with pytest.raises(InputError, match=message):
         adapt(place / "base" / "model", **(texts | change), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_few_steps_have_a_shorter_warm_up(place: Path, tmp_path: Path) -> None:
+    """The warm-up is ours where nothing is said of it, and must fit into any number of steps."""
+    words = {"to": [place / "new.jsonl"], "old": [place / "old.jsonl"]}
+    quick = ["log.tensorboard=false", "log.curve=false", "training.batch=2"]
+    for steps, more, warmup in ((1, [], 0), (5, [], 2), (5, ["schedule.warmup=4"], 4)):
+        out = tmp_path / f"{steps} {len(more)}"
+        adapt(place / "base" / "model", **words, out=out, set=[*quick, f"training.steps={steps}", *more])
+        assert tomllib.loads((out / "full" / "recipe.toml").read_text())["schedule"]["warmup"] == warmup
+    with pytest.raises(InputError, match=r"schedule\.warmup: is 5, not less than training.steps 5"):
+        adapt(place / "base" / "model", **words, out=tmp_path / "x", set=["training.steps=5", "schedule.warmup=5"])

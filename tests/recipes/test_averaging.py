@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from lamoid.errors import InputError
+from lamoid.recipes.read_recipe import read_recipe
 from lamoid.recipes.train import train
 from lamoid.recipes.training_result import TrainingResult
+from lamoid.recipes.training_run import check_run
 from lamoid.training.meter import MEASURED
 from lamoid.weighing.sum import weighted_sum
 
@@ -202,3 +204,19 @@ def test_what_cannot_be_is_said_before_anything_is_written(
     with pytest.raises(InputError, match=message):
         train(changed, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": {"decay": "plateau"}, "evaluation": {}}, "schedule.decay: .*evaluation.every is 0"),
+        ({"evaluation": {"every": 12, "patience": 2}}, "evaluation.patience: .*evaluation.every is 12"),
+        ({"average": {"kind": "last", "weights": "losses", "every": 3}}, "average.every: is 3, no multiple"),
+    ],
+)
+def test_losses_that_will_not_be_measured_are_missed_before_the_data_are_read(
+    recipe: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    check_run(read_recipe(recipe))
+    with pytest.raises(InputError, match=message):
+        check_run(read_recipe({**recipe, **changes}))

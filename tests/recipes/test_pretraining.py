@@ -156,6 +156,8 @@ def test_training_goes_on_from_a_folder(recipe: dict[str, Any], tmp_path: Path) 
         ("replaced", {"model": {"family": "t5"}}, "model: reads the stream 'source'"),
         ("replaced", {"objective": {"generator": 0.0}}, "objective.generator: is 0.0"),
         ("replaced", {"moves": [{"kind": "widen", "path": "blocks.0.feedforward", "hidden": 80, "step": 2}]}, "moves"),
+        ("replaced", {"freeze": {"paths": ["norm"]}}, "freeze: is for a model that is trained alone"),
+        ("replaced", {"train_only": {"paths": ["norm"]}}, "train_only: is for a model that is trained alone"),
         ("prefix", {"model": {"family": "bert"}}, "sees later tokens"),
     ],
 )

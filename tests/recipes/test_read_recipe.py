@@ -138,3 +138,12 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
 def test_the_shakespeare_recipes_take_as_many_steps_as_nanogpt() -> None:
     for path in EXAMPLES.glob("shakespeare_*.toml"):
         assert tomllib.loads(path.read_text())["training"]["steps"] == 2000
+
+
+def test_an_objective_of_which_the_kind_alone_is_said_takes_overrides() -> None:
+    short = {**make(), "objective": "masked"}
+    wanted = read_recipe({**make(), "objective": {"kind": "masked", "share": 0.3}})
+    assert read_recipe(short, ["objective.share=0.3"]) == wanted
+    assert read_recipe(make(), ["objective=masked", "objective.share=0.3"]) == wanted
+    assert read_recipe({**make(), "objective": "causal"}, ["objective.kind=masked", "objective.share=0.3"]) == wanted
+    assert short["objective"] == "masked", "what was given is left as it was"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from lamoid.errors import InputError
+from lamoid.errors import InputError, Stopped
 from lamoid.recipes import train as recipe_file
 from lamoid.recipes import training_run
 from lamoid.recipes.train import train
-from lamoid.training import loop
+from lamoid.training import hooks, loop
+from lamoid.training.hooks import Measured
 from lamoid.training.objectives import Example
 from lamoid.training.saver import Saver
 from lamoid.training.state import TrainingState
@@ -181,3 +183,120 @@ def test_it_goes_back_to_the_one_before_a_damaged_checkpoint(
     result = train(recipe, out=tmp_path / "back")
     assert [(found.step, found.to) for found in result.incidents] == [(8, 3)]
     assert any("step-00000006 is damaged" in remark for remark in result.remarks)
+
+
+def test_the_best_model_stays_the_best_though_its_step_is_taken_back(
+    recipe: dict, tmp_path: Path, poison: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is the run's best; when to end early follows from the steps that stand alone."""
+    recipe["evaluation"] = {"every": 5, "keep_best": True, "patience": 1}
+    recipe["checkpoint"]["every"] = 4
+    measured: list[float] = []
+    monkeypatch.setattr(hooks, "measure", lambda *_: Measured(measured.pop(0), {}))
+    measured[:] = [3.0, 1.0, 2.0]  # after steps 5, 10 and 12
+    order = seen_by({**recipe, "evaluation": {"every": 5, "keep_best": True}}, tmp_path / "calm", monkeypatch)
+    poison.append(order[10])
+    measured[:] = [3.0, 1.0, 2.0, 1.5]  # after steps 5 and 10, and after the return to step 8 steps 10 and 12
+    result = train(recipe, out=tmp_path / "back")
+    assert [(found.step, found.to) for found in result.incidents] == [(11, 8)]
+    assert (result.best_step, result.best_validation_loss, result.validation_loss) == (10, 1.0, 1.5)
+    assert (result.steps, result.ended_early) == (12, None)
+    best = [(tmp_path / name / "best" / "model.safetensors").read_bytes() for name in ("calm", "back")]
+    assert best[0] == best[1]
+    (tmp_path / "back" / "result.json").unlink()
+    again = train(recipe, out=tmp_path / "back", resume=True)
+    assert (again.best_step, again.best_validation_loss) == (10, 1.0)
+
+
+@pytest.mark.parametrize(("every", "stops", "to"), [(3, [7], 6), (3, [5, 7, 8], 6), (0, [2, 4, 6], 0)])
+def test_a_run_that_was_asked_to_stop_goes_back_no_less_far(
+    recipe: dict,
+    tmp_path: Path,
+    poison: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    every: int,
+    stops: list[int],
+    to: int,
+) -> None:
+    """What is saved on being asked is no place to go back to: a run that nobody stopped has none there."""
+    recipe["checkpoint"] = {"every": every, "keep": 2}
+    poison.append(seen_by(recipe, tmp_path / "calm", monkeypatch)[8])
+    whole = train(recipe, out=tmp_path / "whole")
+    check = Saver.check
+    for number, stop in enumerate(stops):
+
+        def ask(self: Saver, state: TrainingState, stop: int = stop) -> None:
+            check(self, state)
+            if state.step == stop:
+                signal.raise_signal(signal.SIGTERM)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Saver, "check", ask)
+            with pytest.raises(Stopped, match=f"after step {stop} of 12"):
+                train(recipe, out=tmp_path / "parted", resume=number > 0)
+    result = train(recipe, out=tmp_path / "parted", resume=True)
+    assert result.resumed_from == stops[-1]
+    assert [(found.step, found.to) for found in result.incidents] == [(9, to)]
+    assert result.incidents == whole.incidents
+    assert lines(tmp_path / "parted") == lines(tmp_path / "whole")
+    assert all_weights(tmp_path / "parted") == all_weights(tmp_path / "whole")
+
+
+MOVES = [
+    {"kind": "insert", "path": "blocks.1", "step": 5},
+    {"kind": "widen", "path": "blocks.0.feedforward", "hidden": 96, "step": 7},
+    {"kind": "experts", "path": "blocks.1.feedforward", "experts": 2, "step": 8},
+    {"kind": "add_expert", "path": "blocks.1.feedforward", "over": 3, "step": 9},
+]
+TOGETHER: dict[str, dict[str, Any]] = {
+    "weighed average": {"average": {"kind": "last", "every": 2, "keep": 3, "weights": "losses", "final": True}},
+    "bfloat16": {"average": {"kind": "ema", "decay": 0.8}, "dtype": "bfloat16", "compute": {"recompute": "blocks"}},
+    "plateau": {"schedule": {"decay": "plateau", "patience": 0, "least_gain": 0.5, "final": 0.01}},
+}
+
+
+@pytest.mark.parametrize(("name", "kill"), [*((name, 11) for name in TOGETHER), ("bfloat16", 5), ("bfloat16", 14)])
+def test_all_at_once_and_killed_it_ends_the_same(
+    recipe: dict, tmp_path: Path, poison: list[int], monkeypatch: pytest.MonkeyPatch, name: str, kill: int
+) -> None:
+    """Moves, a mixture, accumulation, an average, keeping the best and a return over some of the moves."""
+    (tmp_path / "dog.txt").write_text("a lazy fox and a quick dog do not jump; so much for both!\n" * 40)
+    sources = {"fox": {**recipe["data"], "weight": 3.0}, "dog": {"train": str(tmp_path / "dog.txt"), "hold_out": 0.2}}
+    recipe |= {"data": {"sources": sources}, "moves": MOVES, "optimizer": {"kind": "muon"}, **TOGETHER[name]}
+    recipe["model"]["layers"] = 2
+    recipe["evaluation"] = {"every": 2, "keep_best": True}
+    recipe["checkpoint"]["every"] = 6
+    poison.append(seen_by(recipe, tmp_path / "calm", monkeypatch)[9])  # step 10, behind all moves but back over some
+    whole = train(recipe, out=tmp_path / "whole")
+    assert [(found.step, found.to) for found in whole.incidents] == [(10, 6)]
+    assert [move.step for move in whole.moves] == [5, 7, 8, 9]
+    calls: list[int] = []
+    check = Saver.check
+
+    def die(self: Saver, state: TrainingState) -> None:
+        check(self, state)
+        calls.append(state.step)
+        if len(calls) == kill:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Saver, "check", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out=tmp_path / "parted")
+    train(recipe, out=tmp_path / "parted", resume=True)
+    assert lines(tmp_path / "parted") == lines(tmp_path / "whole")
+    ends = [found(tmp_path / run) for found in (all_weights, last_checkpoint) for run in ("whole", "parted")]
+    assert ends[0] == ends[1]
+    assert ends[2] == ends[3]
+
+
+def all_weights(out: Path) -> dict[str, bytes]:
+    found = {name: out / name / "model.safetensors" for name in ("model", "best", "average")}
+    return {name: path.read_bytes() for name, path in found.items() if path.exists()}
+
+
+def last_checkpoint(out: Path) -> tuple[dict[str, Any], bytes]:
+    folder = max((out / "checkpoints").glob("step-*"))
+    saved = json.loads((folder / "state.json").read_bytes())
+    del saved["seconds"]
+    return saved, (folder / "model.safetensors").read_bytes()

@@ -1,15 +1,20 @@
 """The folder of a run: one process at a time, whoever comes in between, and nothing deleted but one's own."""
 
+import json
+import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from lamoid.errors import InputError
 from lamoid.recipes import run_folder
 from lamoid.recipes.read_recipe import read_recipe
 from lamoid.recipes.run_folder import claim_folder
 from lamoid.recipes.train import train
+from lamoid.weights.durable import MANIFEST, durable_folder
 
 
 @pytest.fixture
@@ -89,3 +94,40 @@ def test_a_link_that_leads_nowhere_is_refused(recipe: dict, tmp_path: Path) -> N
     (tmp_path / "run").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match="link that leads nowhere"):
         train(recipe, out=tmp_path / "run")
+
+
+def test_a_run_of_before_a_key_goes_on_if_the_key_says_what_was_done_then(recipe: dict, tmp_path: Path) -> None:
+    """A key, a table and a kind that an earlier version had not; what stands there counts, not today's default."""
+    out = tmp_path / "run"
+    train(recipe, out=out)
+    (out / "result.json").unlink()
+    shutil.rmtree(out / "model")
+    tree = tomllib.loads((out / "recipe.toml").read_text())
+    for table in ("guard", "compute", "moves"):
+        del tree[table]
+    for table, key in (("data", "kind"), ("evaluation", "least_gain"), ("optimizer", "groups")):
+        del tree[table][key]
+    (out / "recipe.toml").write_text(tomli_w.dumps(tree))
+    folder = max((out / "checkpoints").iterdir())
+    files = contents(folder)
+    saved = json.loads(files["state.json"])
+    saved["identity"]["recipe"] = {key: value for key, value in tree.items() if key not in ("checkpoint", "log")}
+    with durable_folder(folder, overwrite=True) as draft:
+        for name in files.keys() - {MANIFEST}:
+            draft.write(name, json.dumps(saved).encode() if name == "state.json" else files[name])
+    shutil.copytree(out, tmp_path / "other")
+    steps = recipe["training"]["steps"]
+    assert train(recipe, out=out, resume=True).resumed_from == steps
+    assert tomllib.loads((out / "recipe.toml").read_text())["guard"]["on_spike"] == "ignore"
+    with pytest.raises(InputError, match=r"other settings: guard\.on_spike\. Set"):
+        train(recipe, out=tmp_path / "other", resume=True, set=["guard.on_spike=skip"])
+    tree["training"]["bacth"] = 3
+    (tmp_path / "other" / "recipe.toml").write_text(tomli_w.dumps(tree))
+    with pytest.raises(InputError, match=r"other settings: .*training\.bacth"):
+        train(recipe, out=tmp_path / "other", resume=True)
+
+
+def test_more_steps_are_another_run_and_the_cure_says_which(recipe: dict, tmp_path: Path) -> None:
+    train(recipe, out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"training\.steps\. .*model\.from = .*run/model"):
+        train(recipe, out=tmp_path / "run", set=["training.steps=99"], resume=True)

@@ -89,6 +89,9 @@ def test_a_model_that_was_not_measured_cannot_be_weighed_by_its_loss() -> None:
     state.step = 100
     with pytest.raises(InputError, match=r"average\.weights"):
         LastSpec(weights="losses").begin()(state)
+    state.validations = [(100, math.inf)]
+    with pytest.raises(InputError, match=r'its loss, which is inf\. Say weights = "equal"'):
+        LastSpec(weights="losses").begin()(state)
 
 
 SPECS: list[AverageSpec] = [EmaSpec(decay=0.7), LastSpec(every=2, keep=3), LastSpec(every=1, keep=2, weights="losses")]

@@ -1,8 +1,10 @@
 """The copy in 16 bits: the same model, gradients that reach the masters in float32, and a loss that stays float32's."""
 
+import gc
 import itertools
 import os
 import random
+import weakref
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,46 @@ def test_parts_of_a_step_are_added_in_float32(seed: int) -> None:
         alone.append(torch.cat([p.grad.float().flatten() for p in reader.parameters() if p.grad is not None]))
         reader.zero_grad()
     assert torch.equal(gradient(state, parts), alone[0] + alone[1] + alone[2])
+
+
+def test_a_gradient_lies_where_that_of_the_step_before_did_and_has_nothing_of_it(seed: int) -> None:
+    state, parts = make_state(make_model(seed), "bfloat16"), make_parts(seed, parts=3)
+    gradient(state, parts[:2])
+    places = [p.grad.data_ptr() for p in state.model.parameters() if p.grad is not None]
+    again = gradient(state, parts[1:])
+    assert [p.grad.data_ptr() for p in state.model.parameters() if p.grad is not None] == places
+    assert torch.equal(again, gradient(make_state(make_model(seed), "bfloat16"), parts[1:]))
+
+
+def test_a_backward_pass_without_a_collection_is_added_to(seed: int) -> None:
+    """Twice the same gradient is exactly twice the gradient; what was dropped by the reader is gone."""
+    state, parts = make_state(make_model(seed), "bfloat16"), make_parts(seed)
+    once = gradient(state, parts)
+    state.optimizer.parts[0].zero_grad()
+    reader = state.reader
+    for dropped in (True, False, False):
+        term = CAUSAL.terms(reader, parts[0])["next_token"]
+        (term.sum / term.count).backward()
+        if dropped:
+            reader.zero_grad()
+    state.collect()
+    twice = torch.cat([p.grad.flatten() for p in state.model.parameters() if p.grad is not None])
+    assert torch.equal(twice, 2.0 * once)
+
+
+def test_a_copy_that_nobody_needs_is_gone_at_once(seed: int) -> None:
+    model = make_model(seed)
+    held = ComputeCopy(model, torch.bfloat16)
+    held.model(make_parts(seed)[0].batch.ids).sum().backward()
+    held.collect()
+    gone = [weakref.ref(parameter) for parameter in held.model.parameters()]
+    gc.disable()
+    try:
+        del held
+        alive = [reference() for reference in gone if reference() is not None]
+    finally:
+        gc.enable()
+    assert not alive
 
 
 def test_frozen_parameters_get_no_gradient_and_adapters_do(seed: int) -> None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from lamoid.errors import InputError
 from lamoid.training.checkpoint import Checkpoints
 from lamoid.training.json_lines import JsonLines
 from lamoid.training.loop import train_loop
+from lamoid.training.move_report import MoveReport
 from lamoid.training.objectives import OBJECTIVES
 from lamoid.training.optimizers import AdamWSpec, MuonSpec, OptimizerSpec
 from lamoid.training.parameter_groups import trained_parameters
@@ -258,3 +260,40 @@ def test_a_full_disk_takes_a_torn_line_back(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(NotCommitted, match="the figures were not written"):
         lines(2, {"loss": 0.5})
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_validation_loss_that_is_no_number_does_not_spoil_a_checkpoint(tmp_path: Path, loss: float) -> None:
+    """JSON has no such number: the checkpoint is whole all the same, and what is measured later may be the best."""
+    state, said = make_state(AdamWSpec()), []
+    state.validations = [(1, loss), (2, 3.0), (3, loss), (4, 2.5)]
+    state.moves = [MoveReport(2, "widen", "blocks.0", True, 1, (), (), loss, 3.0, 9)]
+    state.undone = (7, 2.0)
+    checkpoints = make_checkpoints(tmp_path, Numbers())
+    checkpoints.write(state)
+    other = make_state(AdamWSpec())
+    assert resume(other, checkpoints, said.append) == 0
+    assert said == []
+    assert [(step, round(found, 1)) for step, found in other.validations if math.isfinite(found)] == [
+        (2, 3.0),
+        (4, 2.5),
+    ]
+    assert math.isnan(other.validations[0][1])
+    assert "no number before, 3.0000 after" in other.moves[0].line()
+    assert state.best == other.best == (7, 2.0)
+    other.undone = None
+    assert other.best == (4, 2.5)
+    other.validations = other.validations[:1]
+    assert other.best is None
+
+
+def test_an_identity_of_an_earlier_version_is_read_as_one_of_today(tmp_path: Path) -> None:
+    state = make_state(AdamWSpec())
+    make_checkpoints(tmp_path, Numbers(), {"recipe": {"seed": 1}}).write(state)
+    today = {"recipe": {"seed": 1, "new": 0}}
+    with pytest.raises(InputError, match=r"other settings: recipe\.new"):
+        resume(state, make_checkpoints(tmp_path, Numbers(), today), print)
+    checkpoints = Checkpoints(
+        tmp_path / "checkpoints", 2, today, lambda: 0, lambda old: {"recipe": {"new": 0, **old["recipe"]}}
+    )
+    assert resume(state, checkpoints, print) == 0

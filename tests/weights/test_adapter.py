@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,13 @@ def test_an_adapter_that_is_not_there_is_not_written(base: Path, tmp_path: Path)
         save_adapter(base_model(), draft, "nowhere", naming_of(base))
     assert not (tmp_path / "x").exists()
     assert len(list(linear_maps(base_model().spec))) == 15
+
+
+def test_the_folder_of_a_run_is_that_of_its_adapter(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "my run" / "adapter")
+    opened = open_adapter(tmp_path / "my run")
+    assert (opened.path, opened.name) == (tmp_path / "my run" / "adapter", "my_run")
+    assert opened.name == open_adapter(tmp_path / "my run" / "adapter").name
+    (tmp_path / "my run" / "adapter" / "adapter_config.json").unlink()
+    with pytest.raises(InputError, match=r"my run"):
+        open_adapter(tmp_path / "my run")
