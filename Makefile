@@ -12,6 +12,8 @@ PIP_OPTIONS   ?=
 WORKERS       ?= 2
 TESTS         ?= tests
 KILLS         ?= 200
+SOAK_GB       ?= 30
+LLAMA_CPP     ?= llama-cpp-python==0.3.36
 
 PY    := $(VENV)/bin/python
 PIP   := $(PY) -m pip --disable-pip-version-check --quiet
@@ -19,12 +21,13 @@ PINS  := pyproject.toml constraints.txt
 FRESH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak check environment clean
+.PHONY: help demo test soak soak-kills soak-llama-cpp check environment clean
 
 help:
 	@echo "make demo    train, fuse and compare small language models (about 3 minutes on two cores); DEMO=\"--steps 200\" adds options"
 	@echo "make test    run the tests (about 5 minutes on two cores)"
-	@echo "make soak    kill a training KILLS=200 times and compare it with one never killed (about 10 minutes)"
+	@echo "make soak    kill a training and a fusion KILLS=200 times, fuse SOAK_GB=30 gigabytes within one (about 25 minutes);"
+	@echo "             build llama.cpp from source (8 minutes, once) and compare its text with Lamoid's (1 minute)"
 	@echo "make check   format, lint, check the types and the floors"
 	@echo "make clean   remove the environment and what was built"
 
@@ -36,8 +39,14 @@ test: $(VENV)/dev.ready
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(TESTS)
 
 # The moments of the kills follow from SEED: another one is another test.
-soak: $(VENV)/dev.ready
-	@LAMOID_KILLS=$(KILLS) LAMOID_SEED=$(or $(SEED),$$(date +%s)) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -s tests/training/test_kills.py
+soak: soak-kills soak-llama-cpp
+
+soak-kills: $(VENV)/dev.ready
+	@LAMOID_KILLS=$(KILLS) LAMOID_SEED=$(or $(SEED),$$(date +%s)) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -s tests/training/test_kills.py tests/fusion/test_resume.py
+	@LAMOID_SOAK_GB=$(SOAK_GB) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -s tests/fusion/test_large.py
+
+soak-llama-cpp: $(VENV)/llama-cpp/ready
+	@LAMOID_LLAMA_CPP=$(abspath $(VENV))/llama-cpp/bin/python OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest tests/soak
 
 # CI only looks; a person's files are put in order.
 check: $(VENV)/dev.ready
@@ -57,6 +66,13 @@ $(VENV)/demo.ready: $(PINS)
 
 $(VENV)/dev.ready: $(PINS)
 	@$(call install,.[dev],demo.ready dev.ready)
+
+# An environment of its own: nothing in Lamoid needs it, and it wants a C++ compiler and cmake.
+$(VENV)/llama-cpp/ready: $(VENV)/dev.ready
+	@echo "Building $(LLAMA_CPP) from source in $(VENV)/llama-cpp ..."
+	@$(PY) -m venv --clear $(VENV)/llama-cpp
+	@$(VENV)/llama-cpp/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_OPTIONS) --no-binary llama-cpp-python "$(LLAMA_CPP)"
+	@touch $@
 
 comma := ,
 

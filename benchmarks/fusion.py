@@ -1,11 +1,12 @@
-"""Times a linear fusion of three models beside mergekit and beside a plain copy of the same bytes, in one run.
+"""Times fusions of three models beside mergekit and beside a plain copy of the same bytes, in one run.
 
-    python benchmarks/fusion.py --scratch scratch [--small] [--runs 3]
+    python benchmarks/fusion.py --scratch scratch [--small] [--runs 3] [--rules linear,ties]
 
-Three LLaMAs with random bf16 weights are made in the scratch folder and kept for the next run: 2.2 GB each, 11 GB in
-all with the outputs (``--small``: 90 MB each). Each round runs ``lamoid fuse``, ``mergekit-yaml`` and the copy (read
-all members, write as much as one, sync), each in a process of its own, timed from start to end, its anonymous memory
-sampled every 5 ms. Needs the extra ``dev``. The medians are printed and written to benchmarks/results/.
+Three LLaMAs with random bf16 weights, and the base that they are near, are made in the scratch folder and kept for the
+next run: 2.2 GB each, 16 GB in all with the outputs (``--small``: 90 MB each). For each rule each round runs ``lamoid
+fuse``, for linear also with ``--verify``, ``mergekit-yaml`` and the copy (read all models, write as much as one, sync),
+each in a process of its own, timed from start to end, its anonymous memory sampled every 5 ms. Needs the extra ``dev``.
+The medians are printed and written to benchmarks/results/.
 """
 
 import argparse
@@ -28,13 +29,25 @@ from lamoid.assembly.families.shape import Shape
 from lamoid.assembly.families.table import family_of
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import open_folder, write_description
-from lamoid.weights.names import family_renames, joined_shape, parameter_shapes
+from lamoid.weights.names import Naming, joined_shape, parameter_shapes
 from lamoid.weights.write import TensorWriter
 
 LARGE = Shape(width=2048, layers=22, heads=32, kv_heads=4, hidden=5632, context=2048, tied=False)
 SMALL = Shape(width=512, layers=4, heads=8, kv_heads=2, hidden=1408, context=2048, tied=False)
 VOCAB = 32000
 WEIGHTS = (0.2, 0.3, 0.5)
+DENSITY = {"density": 0.5}
+RULES: dict[str, tuple[int, bool, dict[str, float]]] = {
+    "linear": (3, False, {}),
+    "task_arithmetic": (3, True, {}),
+    "slerp": (1, True, {"t": 0.3}),
+    "model_stock": (3, True, {}),
+    "ties": (3, True, DENSITY),
+    "dare_linear": (3, True, DENSITY),
+    "dare_ties": (3, True, DENSITY),
+    "breadcrumbs": (3, True, {"density": 0.9, "gamma": 0.01}),
+}
+"""Of each rule: how many members, whether with a base, and its numbers."""
 SAMPLE_SECONDS = 0.005
 RESULTS = Path(__file__).parent / "results"
 COPY = """
@@ -51,17 +64,19 @@ IDLE = "import lamoid.recipes.fuse, time; time.sleep(1)"
 
 
 def make_model(folder: Path, shape: Shape, seed: int) -> None:
-    """Write a model with normal bf16 weights of deviation 0.02, tensor by tensor."""
+    """Write a model with normal bf16 weights of deviation 0.02, tensor by tensor; all but 0 lie near 0."""
     spec = shape.spec(VOCAB)
     shapes = parameter_shapes(spec)
-    rows = family_renames(family_of(spec), spec, shapes)
-    generator = torch.Generator().manual_seed(seed)
+    kin = family_of(spec)
+    rows = (Naming() if kin is None else Naming(kin.family, kin.architecture)).rows(spec, shapes)
+    generator, common = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(0)
     with durable_folder(folder) as draft:
         write_description(draft, spec, dtype=torch.bfloat16, generation=None, tokenizer_files={})
         writer = TensorWriter(draft, [(row.theirs, torch.bfloat16, joined_shape(row, shapes)) for row in rows])
         for row in rows:
             tensor = torch.empty(joined_shape(row, shapes), dtype=torch.bfloat16)
-            writer.write(tensor.normal_(1.0 if tensor.ndim == 1 else 0.0, 0.02, generator=generator))
+            tensor.normal_(1.0 if tensor.ndim == 1 else 0.0, 0.02, generator=common)
+            writer.write(tensor + torch.empty_like(tensor).normal_(0.0, 0.002, generator=generator) * (seed > 0))
         writer.finish()
 
 
@@ -96,26 +111,34 @@ class Watch:
             self.resident = max(self.resident, int(figures.get("VmHWM", 0)) * 1024)
 
 
-def commands(scratch: Path, members: list[Path]) -> dict[str, tuple[list[str], Path]]:
-    """Give each contender's command and the folder or file it writes."""
+def commands(scratch: Path, models: list[Path], rule: str) -> dict[str, tuple[list[str], Path]]:
+    """Give each contender's command for a rule and the folder or file it writes; the first model is the base."""
     bin_folder = Path(sys.executable).parent
-    config = scratch / "mergekit.yaml"
-    models = [
-        {"model": str(member), "parameters": {"weight": weight}}
-        for member, weight in zip(members, WEIGHTS, strict=True)
+    count, has_base, numbers = RULES[rule]
+    base, members = models[0], models[1 : 1 + count]
+    is_weighted = rule not in ("slerp", "model_stock")
+    config = scratch / f"mergekit-{rule}.yaml"
+    listed = [
+        {"model": str(member), "parameters": {"weight": weight} if is_weighted else {}}
+        for member, weight in zip(members, WEIGHTS, strict=False)
     ]
-    config.write_text(json.dumps({"models": models, "merge_method": "linear", "dtype": "bfloat16"}))
-    weights = ",".join(map(str, WEIGHTS))
+    tree = {"models": listed, "merge_method": rule, "dtype": "bfloat16", "parameters": numbers}
+    config.write_text(json.dumps({**tree, "base_model": str(base)} if has_base else tree))
     ours, peer, copy = scratch / "fused-lamoid", scratch / "fused-mergekit", scratch / "copied"
-    files = [str(member / "model.safetensors") for member in members]
-    return {
-        "lamoid": (
-            [str(bin_folder / "lamoid"), "fuse", *map(str, members), "--weights", weights, "--out", str(ours)],
-            ours,
-        ),
+    weights = ["--weights", ",".join(map(str, WEIGHTS))] if is_weighted else []
+    options = [word for name, number in numbers.items() for word in ("--set", f"{name}={number}")]
+    lamoid = [str(bin_folder / "lamoid"), "fuse", *map(str, members), *weights, *options, "--rule", rule]
+    lamoid += ["--base", str(base)] if has_base else []
+    files = [str(model / "model.safetensors") for model in (*members, *([base] if has_base else []))]
+    table = {
+        "lamoid": ([*lamoid, "--out", str(ours)], ours),
         "mergekit": ([str(bin_folder / "mergekit-yaml"), str(config), str(peer), "--no-copy-tokenizer"], peer),
         "copy": ([sys.executable, "-c", COPY, *files, str(copy)], copy),
     }
+    verified = scratch / "fused-verified"
+    if rule == "linear":
+        table["lamoid --verify"] = ([*lamoid, "--verify", "--out", str(verified)], verified)
+    return table
 
 
 def remove(path: Path) -> None:
@@ -137,9 +160,9 @@ def largest_difference(one: Path, other: Path) -> float:
     return worst
 
 
-def measure(scratch: Path, members: list[Path], runs: int) -> dict[str, object]:
+def measure(scratch: Path, models: list[Path], rule: str, runs: int) -> dict[str, object]:
     """Run all contenders in turn, ``runs`` times; give medians and what else is needed to read them."""
-    table = commands(scratch, members)
+    table = commands(scratch, models, rule)
     taken: dict[str, list[Watch]] = {name: [] for name in table}
     difference = None
     for number in range(runs):
@@ -147,7 +170,7 @@ def measure(scratch: Path, members: list[Path], runs: int) -> dict[str, object]:
             remove(target)
         for name, (command, _) in table.items():
             taken[name].append(Watch(command))
-            print(f"run {number + 1}: {name} {taken[name][-1].seconds:.2f} s", flush=True)
+            print(f"{rule}, run {number + 1}: {name} {taken[name][-1].seconds:.2f} s", flush=True)
         if difference is None:
             difference = largest_difference(table["lamoid"][1], table["mergekit"][1])
     for _, target in table.values():
@@ -167,15 +190,15 @@ def measure(scratch: Path, members: list[Path], runs: int) -> dict[str, object]:
     }
 
 
-def show(result: dict, read: int, written: int) -> None:
+def show(rule: str, result: dict, read: int, written: int) -> None:
     """Print the table: time, ratio to mergekit, memory, and the limit beside them."""
     found = result["contenders"]
     limit, peer = found["copy"]["seconds"], found["mergekit"]["seconds"]
-    print(f"\nlinear fusion: {read / 1e9:.2f} GB read, {written / 1e9:.2f} GB written and synced")
-    print(f"{'':10} {'seconds':>8} {'x mergekit':>10} {'x copy':>8} {'anonymous MiB':>14} {'resident MiB':>13}")
+    print(f"\n{rule}: {read / 1e9:.2f} GB read, {written / 1e9:.2f} GB written and synced")
+    print(f"{'':15} {'seconds':>8} {'x mergekit':>10} {'x copy':>8} {'anonymous MiB':>14} {'resident MiB':>13}")
     for name, row in found.items():
         memory = f"{row['peak_anonymous_bytes'] / 2**20:14.0f} {row['peak_resident_bytes'] / 2**20:13.0f}"
-        print(f"{name:10} {row['seconds']:8.2f} {peer / row['seconds']:10.1f} {row['seconds'] / limit:8.2f} {memory}")
+        print(f"{name:15} {row['seconds']:8.2f} {peer / row['seconds']:10.1f} {row['seconds'] / limit:8.2f} {memory}")
     beyond = found["lamoid"]["peak_anonymous_bytes"] - result["interpreter_anonymous_bytes"]
     print(f"lamoid's anonymous memory beyond the interpreter and its libraries: {beyond / 2**20:.0f} MiB of 512")
     print(f"physical limit: the copy's {limit:.2f} s for the same bytes on this disk")
@@ -198,23 +221,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", type=Path, required=True, help="folder for models and outputs")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rules", default=",".join(RULES), help="which of them, with commas between")
     parser.add_argument("--small", action="store_true", help="90 MB models, to try the benchmark out")
     arguments = parser.parse_args()
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     size = "small" if arguments.small else "1.1B"
-    members = [arguments.scratch / f"member-{size}-{number}" for number in range(3)]
-    for number, member in enumerate(members):
-        if not member.exists():
-            print(f"making {member}", flush=True)
-            make_model(member, SMALL if arguments.small else LARGE, number)
+    models = [arguments.scratch / f"model-{size}-{number}" for number in range(4)]
+    for number, model in enumerate(models):
+        if not model.exists():
+            print(f"making {model}", flush=True)
+            make_model(model, SMALL if arguments.small else LARGE, number)
     os.sync()
     load = os.getloadavg()
-    result = measure(arguments.scratch, members, arguments.runs)
-    bytes_each = (members[0] / "model.safetensors").stat().st_size
-    show(result, 3 * bytes_each, bytes_each)
+    bytes_each = (models[0] / "model.safetensors").stat().st_size
+    result = {}
+    for rule in arguments.rules.split(","):
+        result[rule] = measure(arguments.scratch, models, rule, arguments.runs)
+        show(rule, result[rule], (RULES[rule][0] + RULES[rule][1]) * bytes_each, bytes_each)
     versions = {name: version(name) for name in ("lamoid", "torch", "mergekit")}
     record = {"date": date.today().isoformat(), "model": size, "bytes": bytes_each, "machine": describe_machine()}
-    record |= {"load_average_before": load, "load_average_after": os.getloadavg(), **versions, **result}
+    record |= {"load_average_before": load, "load_average_after": os.getloadavg(), **versions, "rules": result}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"fusion-{size}-{record['date']}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")

@@ -112,8 +112,8 @@ COMMANDS = (
     Command(
         "info",
         "Measure",
-        "lamoid.recipes.info:info",
-        "Show a model's parts, parameters, FLOPs and cache bytes.",
+        "lamoid.recipes.info:show",
+        "Show a model's parts, parameters, FLOPs and cache bytes; or what a GGUF file holds.",
         "lamoid info both",
     ),
     Command(
@@ -136,6 +136,13 @@ COMMANDS = (
         "lamoid.recipes.spec_schema:spec_schema",
         "Write the JSON schema of descriptions, for editors.",
         "lamoid spec schema --out spec.schema.json",
+    ),
+    Command(
+        "export",
+        "Use",
+        "lamoid.recipes.export:export",
+        "Write a model as a GGUF file, for llama.cpp.",
+        "lamoid export both --out both.gguf --type q8_0",
     ),
     Command(
         "generate",

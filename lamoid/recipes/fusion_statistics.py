@@ -55,8 +55,8 @@ def statistics(
 ) -> Statistics:
     """Measure a member's Fisher information or its inputs' products on text, for fusions by ``fisher`` and ``regmean``.
 
-    A classifier needs no labels. Raises ``InputError`` for a model that has no loss on a text alone, has no tokenizer or
-    does not fit into memory, and for no text.
+    A classifier needs no labels. Raises ``InputError`` for a model that has no loss on a text alone, has no tokenizer
+    or does not fit into memory, and for no text.
     """
     if kind not in ("fisher", "gram"):
         raise InputError("kind", f"is {kind!r}", "choose fisher or gram")

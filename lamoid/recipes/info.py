@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import torch
 
 from lamoid.assembly.block import BlockSpec
@@ -13,13 +12,15 @@ from lamoid.assembly.model import empty_model
 from lamoid.assembly.paths import walk
 from lamoid.assembly.spec import ModelSpec
 from lamoid.contained import is_there
+from lamoid.recipes.gguf_info import gguf_info
+from lamoid.recipes.shown import Shown
 from lamoid.recipes.spec_source import read_source
 from lamoid.recipes.spec_tree import Node, tree_lines, tree_of
 from lamoid.verbs.llama import TOKENIZER_FILES
 from lamoid.weights.folder import ModelFolder
 
 
-class Info(msgspec.Struct, frozen=True):
+class Info(Shown, frozen=True):
     """A model in figures.
 
     ``parameters`` is worked out from the spec, ``stored_numbers`` counted in the files' headers: they are equal.
@@ -70,6 +71,17 @@ class Info(msgspec.Struct, frozen=True):
             figures.append(("heads", ", ".join(self.heads)))
         told = [f"{name:<17} {text}" for name, text in figures]
         return [self.path, *told, *self.remarks, "", *tree_lines(self.tree)]
+
+
+def show(
+    model: Annotated[Path, "Model folder, a spec as .json or .toml, or a .gguf file."],
+    *,
+    ignore_field: Annotated[Sequence[str], "Unknown field of config.json to pass over; may be repeated."] = (),
+) -> Shown:
+    """Describe a model, or what a GGUF file holds. Raises ``InputError`` for what is neither."""
+    if model.suffix == ".gguf" and not model.is_dir():
+        return gguf_info(model)
+    return info(model, ignore_field=ignore_field)
 
 
 def info(

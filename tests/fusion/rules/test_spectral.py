@@ -121,9 +121,9 @@ def test_regmean_needs_room_by_the_inputs_that_there_are(
     found = fuse("regmean", members, [{"map": product}] * 2, held, settings_of)
     torch.testing.assert_close(found["table"], (members[0]["table"] + members[1]["table"]) / 2)
     torch.testing.assert_close(found["map"], (members[0]["map"] + members[1]["map"]) / 2)
+    wide = torch.eye(2000)[None] if flipped else torch.eye(2000)
+    maps = [{"map": torch.zeros((2000, 8) if flipped else (8, 2000))} for _ in range(2)]
     with pytest.raises(ValueError, match=r"memory.*tensor map"):
-        wide = torch.eye(2000)[None] if flipped else torch.eye(2000)
-        maps = [{"map": torch.zeros((2000, 8) if flipped else (8, 2000))} for _ in range(2)]
         fuse("regmean", maps, [{"map": wide}] * 2, held, settings_of, memory=64 * 2**20)
 
 
