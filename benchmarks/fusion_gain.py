@@ -15,13 +15,26 @@ and the picture of docs/fusion.md are written anew, the numbers to benchmarks/re
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gain_contest import Members, Scores, Tasks, Texts, build, mean, own, resampled
+from gain_contest import (
+    Members,
+    Scores,
+    Tasks,
+    Texts,
+    build,
+    labels_of,
+    mean,
+    measured,
+    own,
+    read_lines,
+    resampled,
+)
 from gain_data import DOMAINS, TASKS, write_domain, write_task
 from gain_models import train_base, train_classifier, train_expert, train_jointly, train_on_all_tasks
 from gain_page import draw, write_page
@@ -31,10 +44,12 @@ from lamoid.fusion.search.fold import pack
 from lamoid.fusion.search.simplex import search_simplex
 from lamoid.fusion.search.soup import greedy_soup
 from lamoid.fusion.search.tau import search_tau
+from lamoid.fusion.stream import fuse_in_memory
+from lamoid.recipes.adamerging import adamerge_classifiers
 from lamoid.weighing.softmax import softmax_weights
 
 ROOT = Path(__file__).parents[1]
-FACTORS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0)
+FACTORS = (0.25, 0.5, 0.75, 1.0, 1.5)
 """Tried for what a rule multiplies the sum of changes by."""
 SKIPPED = {"linear"}
 Judge = Callable[[dict[str, torch.Tensor]], Scores]
@@ -57,13 +72,14 @@ def contest(members: Members, measure: Judge, judge: Judge, losses: list[float])
         ),
         "greedy": lambda: list(greedy_soup(losses, linear_loss)),
         "pack": lambda: list(pack(losses, linear_loss)),
-        "search": lambda: list(search_simplex(linear_loss, equal, 40)),
+        "search": lambda: list(search_simplex(linear_loss, equal, 30)),
     }
     for name, weigh in weightings.items():
         weights = weigh()
         yield _row("linear", name, judge(members.fuse("linear", weights)), weights=weights)
     for rule, row in RULES.items():
-        takes = row.least <= count and (row.most is None or row.most >= count) and row.statistic is None
+        takes = row.least <= count and (row.most is None or row.most >= count)
+        takes = takes and (row.statistic is None or row.statistic in members.statistics)
         if rule in SKIPPED or "@" in rule or not takes:
             continue
         weights = [1.0] * count
@@ -96,6 +112,15 @@ def run_texts(place: Path, seed: int) -> list[Row]:
         Texts(texts, list(DOMAINS), part, base, share) for part, share in (("measure", 4), ("judge", 1))
     )
     members = Members.open(experts, base, seed)
+    own_texts = [read_lines(texts / domain / "measure.jsonl") for domain in DOMAINS]
+    statistics = {
+        kind: [
+            measured(folder, lines, kind, place / str(seed) / f"{kind} of {domain}")
+            for folder, lines, domain in zip(members.folders, own_texts, DOMAINS, strict=True)
+        ]
+        for kind in ("fisher", "gram")
+    }
+    members = replace(members, statistics=statistics)
     shape = members.base
 
     def judge(fused: dict[str, torch.Tensor]) -> Scores:
@@ -122,7 +147,7 @@ def run_tasks(place: Path, seed: int) -> list[Row]:
     folders = dict(zip(TASKS, members.folders, strict=True))
 
     def labels(task: str) -> list[str]:
-        return list(folders[task].spec.heads[0].names)
+        return labels_of(folders[task])
 
     measuring, judging = (Tasks(rows_at, list(TASKS), part, base, labels) for part in ("measure", "judge"))
 
@@ -141,7 +166,15 @@ def run_tasks(place: Path, seed: int) -> list[Row]:
         mean(scored(measuring, {name: folder.tensors.tensor(name) for name in members.names}))
         for folder in members.folders
     ]
-    return [*rows, *contest(members, lambda fused: scored(measuring, fused), judge, losses)]
+    rows += contest(members, lambda fused: scored(measuring, fused), judge, losses)
+    asked = [[row["text"] for row in map(json.loads, _lines(rows_at / task / "measure.jsonl"))] for task in TASKS]
+    surest = adamerge_classifiers(paths, base, asked, steps=60)
+    fused = fuse_in_memory(*surest.sources(), RULES["task_arithmetic"], surest.settings, names=surest.names, threads=1)
+    return [*rows, _row("adamerging", "by block", judge(fused))]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def _joint_scores(joint: Path, folders: dict, judging: Tasks) -> Scores:
@@ -149,12 +182,24 @@ def _joint_scores(joint: Path, folders: dict, judging: Tasks) -> Scores:
     from lamoid.weights.folder import load_model, open_folder
 
     folder = open_folder(joint)
-    model, names = load_model(folder), list(folder.spec.heads[0].names)
+    model, names = load_model(folder), labels_of(folder)
 
     def model_of(task: str) -> tuple[Any, Any]:
-        return model, [names.index(f"{task}/{label}") for label in folders[task].spec.heads[0].names]
+        return model, [names.index(f"{task}/{label}") for label in labels_of(folders[task])]
 
     return judging.score(model_of)
+
+
+def known_rows(kind: str, place: Path, seed: int) -> list[Row]:
+    """Give the rows of one seed; they are kept in the scratch folder."""
+    path = place / str(seed) / f"{kind}.json"
+    if not path.is_file():
+        print(f"{kind}, seed {seed}", flush=True)
+        rows = (run_texts if kind == "texts" else run_tasks)(place, seed)
+        plain = [{**row, "scores": {part: found.tolist() for part, found in row["scores"].items()}} for row in rows]
+        path.write_text(json.dumps(plain))
+    rows = json.loads(path.read_text())
+    return [{**row, "scores": {part: np.array(found) for part, found in row["scores"].items()}} for row in rows]
 
 
 def summarise(by_seed: list[list[Row]]) -> list[Row]:
@@ -206,9 +251,10 @@ def main() -> None:
     for kind in arguments.only:
         by_seed = []
         for seed in arguments.seeds:
-            print(f"{kind}, seed {seed}", flush=True)
-            by_seed.append((run_texts if kind == "texts" else run_tasks)(arguments.scratch, seed))
+            by_seed.append(known_rows(kind, arguments.scratch, seed))
         tables[kind] = summarise(by_seed)
+    if set(tables) != {"texts", "tasks"}:
+        return  # the rest is for when both are there
     report = {"date": date.today().isoformat(), "seeds": arguments.seeds, "torch": torch.__version__, "tables": tables}
     path = ROOT / "benchmarks" / "results" / f"fusion-gain-{report['date']}.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

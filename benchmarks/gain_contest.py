@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -14,14 +14,16 @@ from lamoid.data.row_batches import TextRows
 from lamoid.data.task_rows import by_length
 from lamoid.evaluation.perplexity import document_losses
 from lamoid.fusion.match import weight_names
-from lamoid.fusion.rules.rule import Options
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import Source, fuse_in_memory
+from lamoid.recipes.fusion_statistics import measure_statistics
 from lamoid.recipes.row_data import cut_single
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.training.supervised import answer
+from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import ModelFolder, load_model, open_folder
 from lamoid.weights.held import HeldTensors
+from lamoid.weights.read import Tensors, open_tensors
 
 Scores = dict[str, np.ndarray]
 """By domain or task, one row a unit: (nats, tokens), or (right, 1)."""
@@ -35,6 +37,7 @@ class Members:
     base: ModelFolder
     names: list[str]
     seed: int
+    statistics: Mapping[str, list[Tensors]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, paths: Sequence[Path], base: Path, seed: int) -> "Members":
@@ -50,12 +53,29 @@ class Members:
     def fuse(self, rule: str, weights: Sequence[float], options: Mapping[str, object] | None = None) -> dict:
         """Give the fused tensors by name."""
         row = RULES[rule]
-        numbers = msgspec.convert(dict(options or {}), row.options) if row.options is not Options else Options()
-        sources = [Source(str(folder.path), folder.tensors) for folder in self.folders]
+        numbers = msgspec.convert(dict(options or {}), row.options)
+        known = self.statistics.get(row.statistic or "", [None] * len(self.folders))
+        sources = [
+            Source(str(folder.path), folder.tensors, statistics=statistic)
+            for folder, statistic in zip(self.folders, known, strict=True)
+        ]
         base = None if row.base == "none" else Source(str(self.base.path), self.base.tensors)
         return fuse_in_memory(
             sources, base, row, lambda _: (list(weights), numbers), names=self.names, seed=self.seed, threads=1
         )
+
+
+def measured(folder: ModelFolder, texts: Sequence[str], kind: str, place: Path) -> Tensors:
+    """Give a member's statistic on texts of its own, measured once."""
+    if not place.is_dir():
+        with durable_folder(place) as draft:
+            measure_statistics(folder, texts, kind, 256, draft)
+    return open_tensors(place)
+
+
+def labels_of(folder: ModelFolder) -> list[str]:
+    """Name a classifier's labels in the order of its logits."""
+    return list(next(iter(folder.spec.heads.values())).names)  # type: ignore[union-attr]
 
 
 def build(folder: ModelFolder, fused: Mapping[str, torch.Tensor]) -> LanguageModel:
@@ -74,7 +94,7 @@ class Texts:
 
     def __init__(self, place: Path, domains: Sequence[str], part: str, tokenizer: Path, share: int = 1) -> None:
         self.tokenizer = Tokenizer.read(tokenizer)
-        self.texts = {domain: _texts(place / domain / f"{part}.jsonl")[::share] for domain in domains}
+        self.texts = {domain: read_lines(place / domain / f"{part}.jsonl")[::share] for domain in domains}
 
     def score(self, model: LanguageModel) -> Scores:
         """Give nats and tokens of each document."""
@@ -111,7 +131,7 @@ class Tasks:
         return found
 
 
-def _texts(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 

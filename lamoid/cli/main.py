@@ -17,10 +17,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias, cast
 
 import typer
 
+from lamoid.cli.encoding import check_words, of_the_locale
 from lamoid.cli.signature import command_parameters
 from lamoid.cli.table import COMMANDS, GROUPS, Command
 from lamoid.errors import InputError, Stopped
@@ -36,6 +37,8 @@ class Result(Protocol):
 
 Recipe: TypeAlias = Callable[..., Result]
 USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+_WRONG_WORDS = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""What a parser of words raises; typer brings it along in some versions, and takes click's in others."""
 
 
 def run(words: list[str] | None = None) -> int:
@@ -47,6 +50,7 @@ def run(words: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows everything
     try:
+        check_words(words)
         status = _parse_and_call(words)
         with _writing_output():
             pass  # what was printed while parsing, such as the help, is flushed here
@@ -61,9 +65,10 @@ def run(words: list[str] | None = None) -> int:
         _drop_output()
         return BROKEN_PIPE
     except InputError as error:
-        fields = {"culprit": error.culprit, "problem": error.problem, "cure": error.cure}
-        return _tell(error, fields, as_json="--json" in words)
+        return _refuse(error, words)
     except Exception as error:  # noqa: BLE001 - every other error is a bug, and leaves a report
+        if refusal := of_the_locale(error):
+            return _refuse(refusal, words)
         if _is_of_the_disk(error):
             try:
                 sys.stdout.flush()
@@ -79,10 +84,14 @@ def _parse_and_call(words: list[str]) -> int:
     try:
         app = build_app(_wanted(words), calls)
         with _writing_output():  # parsing prints the help
-            app(words, prog_name="lamoid")
+            app(words, prog_name="lamoid", standalone_mode="--json" not in words)
     except SystemExit as end:
         if not calls:
             return BROKEN_PIPE if end.code == 1 else int(end.code or 0)  # typer's 1 is a reader that went away
+    except _WRONG_WORDS as error:
+        name, said = _wanted(words) or "", error.format_message()
+        cure = "see " + " ".join(["lamoid", *name.split(), "--help"])
+        raise InputError(name or "the command", said[:1].lower() + said[1:], cure) from error
     for function, values in calls:
         _call(function, values)
     return 0
@@ -187,6 +196,11 @@ def _is_of_the_disk(error: Exception) -> bool:
     from lamoid.weights.durable import DurabilityUncertain, NotCommitted
 
     return isinstance(error, NotCommitted | DurabilityUncertain)
+
+
+def _refuse(error: InputError, words: list[str]) -> int:
+    fields = {"culprit": error.culprit, "problem": error.problem, "cure": error.cure}
+    return _tell(error, fields, as_json="--json" in words)
 
 
 def _tell(error: Exception, fields: dict[str, str], *, as_json: bool) -> int:

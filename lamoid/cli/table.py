@@ -82,6 +82,13 @@ COMMANDS = (
         "lamoid fuse law medicine --on mixed.txt --out both --base base",
     ),
     Command(
+        "statistics",
+        "Make",
+        "lamoid.recipes.fusion_statistics:statistics",
+        "Measure on text what fusing by the rules fisher and regmean needs of a model.",
+        "lamoid statistics law --on law.txt --kind gram --out law-gram",
+    ),
+    Command(
         "adapter merge",
         "Make",
         "lamoid.recipes.adapter_merge:adapter_merge",

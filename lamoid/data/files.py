@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lamoid.contained import open_plain
 from lamoid.data.compressed import PACKED_SUFFIX, Unpacked
+from lamoid.data.damage import RECODE, Damage, Refusing, TextDecoder
 from lamoid.errors import InputError
 
 BLOCK = 2**20
@@ -21,7 +22,6 @@ LINE_SUFFIXES = (".jsonl", ".ndjson")
 TABLE_SUFFIXES = (".tsv", ".csv")
 PARQUET_SUFFIX = ".parquet"
 TEXT_SUFFIXES = (".txt", ".text", ".md", *LINE_SUFFIXES, *TABLE_SUFFIXES, PARQUET_SUFFIX)
-RECODE = "convert it to UTF-8, for instance with `iconv -f ENCODING -t UTF-8`"
 
 
 def find_files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
@@ -92,28 +92,38 @@ def open_text(path: Path) -> Iterator[tuple[io.BufferedReader, int | None]]:
             yield file, size
 
 
-def text_blocks(path: Path) -> Iterator[str]:
-    """Give the text of a UTF-8 file in blocks of at most BLOCK characters; a byte order mark is left out."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def text_blocks(path: Path, damage: Damage | None = None) -> Iterator[str]:
+    """Give the text of a UTF-8 file in blocks of at most BLOCK characters; a byte order mark is left out.
+
+    What is no text is refused, or mended and counted in ``damage``.
+    """
+    decoder: TextDecoder = Refusing(path) if damage is None else damage.decoder(path)
     with open_text(path) as (file, size):
         offset = skip_mark(file, path)
         while block := file.read(BLOCK):
-            yield _decode(decoder, block, offset, path)
+            yield decoder.decode(block, offset)
             offset += len(block)
-        _decode(decoder, b"", offset, path)
+        if rest := decoder.decode(b"", offset):
+            yield rest
         check_whole(path, offset, size)
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Give the lines of a UTF-8 file, with their numbers from 1 and without their ends; blank ones are left out."""
+def text_lines(path: Path, damage: Damage | None = None) -> Iterator[tuple[int, bytes]]:
+    """Give the lines of a UTF-8 file, with their numbers from 1 and without their ends; blank ones are left out.
+
+    What is no text is refused, or mended and counted in ``damage``.
+    """
     with open_text(path) as (file, size):
         offset, number = skip_mark(file, path), 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
             if len(line) > LONGEST_LINE:
                 raise InputError(f"{path}: line {number}", f"is longer than {LONGEST_LINE} bytes", "split the document")
-            _decode(codecs.getincrementaldecoder("utf-8")(), line, offset, path, final=True)
+            decoder: TextDecoder = Refusing(path) if damage is None else damage.decoder(path)
+            text = decoder.decode(line, offset, final=True)
             offset += len(line)
+            if damage is not None:
+                line = text.encode()
             if not line.isspace():
                 yield number, line.rstrip(b"\r\n")
         check_whole(path, offset, size)
@@ -136,22 +146,3 @@ def check_whole(path: Path, read: int, size: int | None) -> None:
     """
     if size is not None and read != size:
         raise InputError(path, f"changed while it was read: {size} bytes at first, {read} read", "try again on a copy")
-
-
-def _decode(decoder: codecs.IncrementalDecoder, block: bytes, offset: int, path: Path, final: bool = False) -> str:
-    """Decode the block that stands at ``offset``; an empty one is the end of the file."""
-    if (place := block.find(b"\0")) >= 0:
-        raise InputError(
-            path,
-            f"has a NUL byte at byte offset {offset + place}: it is binary, or text in UTF-16",
-            f"leave it out, or {RECODE}",
-        )
-    held = len(decoder.getstate()[0])
-    try:
-        return decoder.decode(block, final=final or not block)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            path,
-            f"is not UTF-8: {error.reason} at byte offset {offset - held + error.start}",
-            RECODE,
-        ) from error

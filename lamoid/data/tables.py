@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from lamoid.data import files
 from lamoid.data.compressed import unpacked_whole
+from lamoid.data.damage import Damage
 from lamoid.data.files import form_of, is_packed, open_source, text_blocks, text_lines
 from lamoid.errors import InputError
 
@@ -19,24 +20,25 @@ ROWS = 256  # rows held at once
 _END = re.compile(r"\r\n|\n|\r")
 
 
-def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def table_rows(path: Path, damage: Damage | None = None) -> Iterator[tuple[int, list[str]]]:
     """Give the rows with the lines on which they end; quotes mean nothing in a ``.tsv``, where no cell has a tab.
 
     The dialect of a ``.csv`` is that of RFC 4180, with ends of lines of any kind. Raise ``InputError`` for what is no
-    UTF-8 text or no CSV, and for a cell of more than ``LONGEST_CELL`` characters.
+    UTF-8 text (or mend it and count it in ``damage``) or no CSV, and for a cell of more than ``LONGEST_CELL``
+    characters.
     """
     if form_of(path) == ".tsv":
-        for number, line in text_lines(path):
+        for number, line in text_lines(path, damage):
             yield number, line.decode().split("\t")
         return
-    reader = csv.reader(_lines(text_blocks(path), path), strict=True)
+    reader = csv.reader(_lines(text_blocks(path, damage), path), strict=True)
     while rows := _next_rows(reader, path):
         yield from rows
 
 
-def table_texts(path: Path, field: str) -> Iterator[tuple[int, str]]:
+def table_texts(path: Path, field: str, damage: Damage | None = None) -> Iterator[tuple[int, str]]:
     """Give the texts of the column that the first row calls ``field``, each with the line on which its row ends."""
-    rows = table_rows(path)
+    rows = table_rows(path, damage)
     head = next((row for _, row in rows), None)
     if head is None:
         return

@@ -62,11 +62,27 @@ def whole_room(rule: Rule, info: TensorInfo, members: int, statistics: Mapping[s
     if rule.room is None:
         return 0
     shape = info.shape
-    if rule.statistic == "gram":
+    if rule.statistic in ("gram", "merged_gram"):
         if statistics is None or info.name not in statistics:
             return None
         shape = shape[::-1] if len(statistics[info.name].shape) == 3 else shape
     return rule.room(shape, members) or None
+
+
+def room_needed(
+    rule: Rule, info: TensorInfo, members: int, models: int, statistics: Mapping[str, TensorInfo] | None = None
+) -> int:
+    """Give the bytes that a fusion needs for a tensor of which it takes rows or the whole; 0 if it goes by elements."""
+    if rule.unit == "element" or not info.dtype.is_floating_point or not info.elements:
+        return 0
+    if rule.unit == "row":
+        extra, at_once = 0, info.shape[-1] if info.shape else 1
+    else:
+        extra, at_once = whole_room(rule, info, members, statistics), info.elements
+        if extra is None:
+            return 0
+    wide = 8 if info.dtype.itemsize >= 4 else 4
+    return RESERVE + extra + at_once * (models * (info.dtype.itemsize + wide) + 2 * wide)
 
 
 def check_room(
@@ -78,19 +94,8 @@ def check_room(
     statistics: Mapping[str, TensorInfo] | None = None,
 ) -> None:
     """Raise ``InputError`` if a rule by rows or whole tensors needs more memory for one of them than there is."""
-    if rule.unit == "element":
-        return
     for info in infos:
-        if not info.dtype.is_floating_point or not info.elements:
-            continue
-        at_once, extra = info.elements, 0
-        if rule.unit == "row":
-            at_once = info.shape[-1] if info.shape else 1
-        else:
-            whole = whole_room(rule, info, members, statistics)
-            extra, at_once = (0, 0) if whole is None else (whole, info.elements)
-        wide = 8 if info.dtype.itemsize >= 4 else 4
-        need = RESERVE + extra + at_once * (models * (info.dtype.itemsize + wide) + 2 * wide)
+        need = room_needed(rule, info, members, models, statistics)
         if need > memory:
             problem = f"is {memory} bytes, the rule needs {need} for the tensor {info.name}, which it takes whole"
             raise InputError("memory", problem, f"ask for {math.ceil(need / 2**20)}MiB or more, or for another rule")

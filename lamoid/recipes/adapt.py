@@ -140,6 +140,7 @@ def adapt(
     Raise ``InputError`` for what cannot be used, before anything is trained.
     """
     chosen = _check(methods, replay, hold_out)
+    _check_overrides(set)
     out, base = Path(out), Path(model)
     tree = {**DEFAULTS, **({} if recipe is None else read_tree(recipe))}
     tree |= {"model": {"from": str(base)}, "data": {**tree.get("data", {}), "train": [*map(str, to)]}}
@@ -169,6 +170,16 @@ def _check(methods: Sequence[str], replay: float, hold_out: float) -> list[str]:
         raise InputError("methods", "names none", f"choose from {', '.join(METHODS)}")
     wanted = {*methods, *(("full",) if "fused" in methods else ())}
     return [method for method in METHODS if method in wanted]
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse what arguments say: the model, and the texts to train on."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key.partition(".")[0] == "model":
+            raise InputError(f"--set {override}", "names another model", "name the folder to go on from as MODEL")
+        if key in ("data", "data.train") or key.startswith("data.sources"):
+            raise InputError(f"--set {override}", "names other text", "name the texts with --to and --old")
 
 
 def _make(plan: _Plan, method: str, progress: Progress | None) -> tuple[Path, int, float]:

@@ -12,7 +12,7 @@ from lamoid.data.clean import clean as cleaned
 from lamoid.data.cleaning_workers import all_cores
 from lamoid.data.sources import files_size, read_documents, source_names
 from lamoid.errors import InputError
-from lamoid.recipes.clean_stage import CleanReport, read_rules, report_of
+from lamoid.recipes.clean_stage import CleanReport, damage_of, read_rules, report_of
 from lamoid.recipes.progress import Progress
 from lamoid.weights.durable_stream import durable_stream
 
@@ -45,6 +45,9 @@ def clean(
         str | None, "text between two documents of a file; in a shell, $'\\n\\n' is a blank line"
     ] = None,
     field: Annotated[str, "field or column that holds the text"] = "text",
+    encoding_errors: Annotated[
+        str | None, "bytes that are no UTF-8 text, or NUL: refuse (default), replace by U+FFFD, or skip"
+    ] = None,
     workers: Annotated[int, "processes at a time, 0: all cores; never changes what is written"] = 0,
     overwrite: Annotated[bool, "replace the file if it exists"] = False,
     progress: Progress | None = None,
@@ -53,20 +56,20 @@ def clean(
     if not Path(out).name.endswith(_FORMS):
         raise InputError(out, f"ends with {Path(out).suffix[:20]!r}", f"give a name with {' or '.join(_FORMS)}")
     begun = time.perf_counter()
-    spec = read_rules(rules, set)
-    tally = Tally.of(spec)
+    spec = read_rules(rules, [*set, *([] if encoding_errors is None else [f"encoding.errors={encoding_errors!r}"])])
+    tally, damage = Tally.of(spec), damage_of(spec)
     names = source_names(sources)
     if progress is not None:
         progress.start("cleaning", files_size(sources), "B")
-    documents = read_documents(sources, separator=separator, field=field, part=LONGEST)
+    documents = read_documents(sources, separator=separator, field=field, part=LONGEST, damage=damage)
     advance = None if progress is None else progress.advance
     with durable_stream(out, overwrite=overwrite) as file:
         for document in cleaned(documents, spec, tally, workers=workers or all_cores(), advance=advance):
             file.write(msgspec.json.encode({"text": document.text}) + b"\n")
         if not tally.kept:
             raise InputError(
-                "rules", f"drop all {tally.documents} documents", "\n".join(report_of(tally, spec).lines())
+                "rules", f"drop all {tally.documents} documents", "\n".join(report_of(tally, spec, damage).lines())
             )
     if progress is not None:
         progress.finish()
-    return Cleaned(str(out), names, report_of(tally, spec), time.perf_counter() - begun)
+    return Cleaned(str(out), names, report_of(tally, spec, damage), time.perf_counter() - begun)

@@ -10,12 +10,19 @@ import msgspec
 from lamoid.assembly.written import read_written
 from lamoid.assembly.written_file import read_tree
 from lamoid.data.clean import RuleTally, Tally
+from lamoid.data.damage import Damage
 from lamoid.errors import InputError
 from lamoid.text.clean_rules import CleanSpec
 
+ENCODING = "encoding"
+
 
 class RuleReport(msgspec.Struct, frozen=True):
-    """What one rule did; ``changes`` are places before and after, ``drops`` beginnings of texts and reasons."""
+    """What one rule did; ``changes`` are places before and after, ``drops`` beginnings of texts and reasons.
+
+    ``changed`` and ``dropped`` count documents, ``characters`` those removed; of ``encoding`` ``changed`` counts the
+    files that were mended, and ``characters`` the places in them.
+    """
 
     rule: str
     changed: int
@@ -43,6 +50,8 @@ class CleanReport(msgspec.Struct, frozen=True):
         width = max((len(rule.rule) for rule in self.rules), default=0)
         for rule in self.rules:
             counts = f"dropped {rule.dropped:>8}  changed {rule.changed:>8}  characters {rule.characters:>10}"
+            if rule.rule == ENCODING:
+                counts = f"{'':>16}  files   {rule.changed:>8}  places     {rule.characters:>10}"
             lines.append(f"  {rule.rule:<{width}}  {counts}")
             lines += [f"    - {text!r} ({reason})" for text, reason in rule.drops]
             lines += [f"    ~ {before!r} -> {after!r}" for before, after in rule.changes]
@@ -66,8 +75,17 @@ def read_rules(rules: Path | None, overrides: Sequence[str]) -> CleanSpec:
     return read_written(tree, CleanSpec, rules or "clean")
 
 
-def report_of(tally: Tally, spec: CleanSpec) -> CleanReport:
-    """Give the report of a finished cleaning."""
+def damage_of(spec: CleanSpec) -> Damage | None:
+    """Give what mends and counts the bytes that are no text while files are read; ``None`` where they are refused."""
+    rule = spec.encoding
+    return Damage(rule.errors) if rule.on and rule.errors != "refuse" else None
+
+
+def report_of(tally: Tally, spec: CleanSpec, damage: Damage | None) -> CleanReport:
+    """Give the report of a finished cleaning, with what was mended while the files were read."""
+    if damage is not None:
+        places = sum(damage.places.values())
+        tally.rules[ENCODING] = RuleTally(len(damage.places), 0, places, list(damage.samples))
     return CleanReport(
         documents=tally.documents,
         kept=tally.kept,

@@ -10,14 +10,14 @@ import torch
 from lamoid.assembly.difference import differences
 from lamoid.errors import InputError
 from lamoid.fusion.match import weight_names
-from lamoid.fusion.memory import parse_memory
+from lamoid.fusion.memory import parse_memory, room_needed
 from lamoid.fusion.rules.rule import Rule
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import total_bytes
 from lamoid.recipes.fusion_recipe import FusionRecipe
+from lamoid.recipes.fusion_statistics import expected_products
 from lamoid.recipes.fusion_steps import check_steps
 from lamoid.weights.folder import ModelFolder, open_folder
-from lamoid.weights.header import TensorInfo
 
 MOST_DIFFERENCES = 20
 SAMPLE = 256
@@ -113,7 +113,7 @@ def check_fusion(recipe: FusionRecipe) -> CheckedFusion:
         dtype=", ".join(sorted({str(info.dtype).removeprefix("torch.") for info in infos})),
         bytes_read=read,
         bytes_written=written,
-        memory=_memory(RULES[recipe.rule], infos, len(recipe.members), recipe.memory),
+        memory=_memory(RULES[recipe.rule], first, len(recipe.members), recipe.memory, has_base=base is not None),
         disk_needed=written * runs + (written if recipe.tasks else 0),
         disk_free=shutil.disk_usage(_existing(Path(recipe.out))).free,
         seconds=read / READ_RATE + runs * written / WRITE_RATE,
@@ -141,10 +141,12 @@ def _differences(first: ModelFolder, other: ModelFolder) -> list[Difference]:
     return found
 
 
-def _memory(rule: Rule, infos: Sequence[TensorInfo], members: int, memory: str) -> int:
+def _memory(rule: Rule, first: ModelFolder, members: int, memory: str, *, has_base: bool) -> int:
     """Give the bytes that the fusion takes at most: the limit, or more where a rule needs whole tensors."""
-    needed = [rule.room(info.shape, members) for info in infos] if rule.room is not None else []
-    return max([parse_memory(memory), *needed])
+    products = expected_products(first) if rule.statistic not in (None, "fisher") else None
+    models = members + (has_base and rule.base != "none")
+    infos = [first.tensors[name] for name in weight_names(first)]
+    return max([parse_memory(memory), *(room_needed(rule, info, members, models, products) for info in infos)])
 
 
 def _cosines(members: Sequence[ModelFolder], base: ModelFolder | None) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """Measures on text what a fusion rule needs of a member besides its numbers, and saves it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lamoid.assembly.model import empty_model
 from lamoid.errors import InputError
 from lamoid.fusion.statistics.fisher import fisher_information
 from lamoid.fusion.statistics.gram import gathering_grams
@@ -18,7 +19,10 @@ from lamoid.recipes.statistic_examples import ask, check_measurable, losses_of, 
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.weights.durable import Draft, durable_folder
 from lamoid.weights.folder import ModelFolder, load_model, open_folder
+from lamoid.weights.header import TensorInfo
+from lamoid.weights.held import HeldTensors
 from lamoid.weights.names import Part
+from lamoid.weights.read import Tensors
 from lamoid.weights.write import write_tensors
 
 Kind = Literal["fisher", "gram"]
@@ -89,7 +93,7 @@ def measure_statistics(
         with gathering_grams(loaded) as grams:
             for row in counted:
                 ask(loaded, row)
-        found = _by_file_name(folder, grams)
+        found = by_file_name(folder, grams)
     if progress is not None:
         progress.finish()
     write_tensors(draft, found)
@@ -124,10 +128,26 @@ def _place(part: Part, whole: Tensor, numbers: Tensor) -> None:
         turned.unflatten(0, (part.heads, -1))[:, first : first + rows].copy_(numbers.unflatten(0, (part.heads, -1)))
 
 
-def _by_file_name(folder: ModelFolder, grams: dict[str, Tensor]) -> dict[str, Tensor]:
+def by_file_name(folder: ModelFolder, grams: dict[str, Tensor]) -> dict[str, Tensor]:
     """Call products by the tensors in the model's files; parts of one tensor read the same."""
     found: dict[str, Tensor] = {}
     for name, part in folder.names.parts.items():
         if name in grams and part.theirs not in found:
             found[part.theirs] = grams[name][None] if part.transposed else grams[name]
     return found
+
+
+def expected_products(folder: ModelFolder) -> Tensors:
+    """Give the shapes of the products that a model's maps can have, without numbers."""
+    maps = {name: module for name, module in empty_model(folder.spec).named_modules() if isinstance(module, nn.Linear)}
+    found = {f"{name}.weight": torch.empty((x.in_features,) * 2, device="meta") for name, x in maps.items()}
+    return held(by_file_name(folder, found))
+
+
+def held(tensors: Mapping[str, Tensor]) -> HeldTensors:
+    """Give tensors in memory as those of files."""
+    infos = {
+        name: TensorInfo(name, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes, Path())
+        for name, tensor in tensors.items()
+    }
+    return HeldTensors(infos, tensors)

@@ -11,7 +11,8 @@ import msgspec
 from lamoid.errors import InputError
 from lamoid.inference.engine import collect
 from lamoid.inference.request import Piece, Reason, Settings
-from lamoid.verbs.llama import load
+from lamoid.verbs.chatting import ask
+from lamoid.verbs.llama import Llama, load
 from lamoid.weights.durable import NotCommitted
 
 MOST_PROMPT_BYTES = 64 * 2**20
@@ -57,26 +58,50 @@ def generate(
     dtype: Annotated[str | None, "Compute in float32, bfloat16 or float16 instead of the stored dtype."] = None,
     ignore_field: Annotated[Sequence[str], "Unknown field of config.json to pass over; may be repeated."] = (),
     adapter: Annotated[Sequence[Path], "Folder of an adapter, in peft's layout; of several, all add up."] = (),
+    chat: Annotated[Sequence[str], "Question, put by the model's own chat template; may be repeated."] = (),
 ) -> Generation:
     """Continue every prompt and write the continuations to standard output while they come.
 
-    Raises ``InputError`` for a setting, a file or a prompt that cannot be used, before anything is written.
+    Questions of ``chat`` are answered, each by itself, up to the token that ends a turn. An encoder-decoder that fills
+    gaps writes its sentinels too. Raises ``InputError`` for a setting, a file or a prompt that cannot be used, before
+    anything is written.
     """
     settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, tuple(stop))
-    prompts = [*prompt, *(_read_prompt(path) for path in prompt_file)] or [""]
+    texts = [*prompt, *(_read_prompt(path) for path in prompt_file)]
+    if chat and texts:
+        raise InputError("--chat", "stands beside a prompt, which no template is put around", "give one of the two")
     llama = load(model, device=device, dtype=dtype, ignore_fields=ignore_field, adapters=adapter)
     llama.use(dict.fromkeys(llama.model.choice.names, 1.0))
+    prompts = [*chat] or texts or [""]
+    asked, ends = ask(llama, chat) if chat else (prompts, ())
     began = time.perf_counter()
-    done = collect(_show(llama.write(prompts, settings), prompts), len(prompts))
+    done = collect(_show(llama.write(asked, settings, ends=ends, show_sentinels=True), prompts), len(prompts))
     seconds = time.perf_counter() - began
-    texts = [
-        Written(prompt, text.text, len(llama.tokenizer.prompt(prompt)), len(text.ids), text.reason)
-        for prompt, text in zip(prompts, done, strict=True)
+    written = [
+        Written(prompt, text.text, _length(llama, ids), len(text.ids), text.reason)
+        for prompt, ids, text in zip(prompts, asked, done, strict=True)
     ]
-    full = sum(text.finish == "length" and text.tokens < max_tokens for text in texts)
+    _tell_ends(llama, written, [text.ids for text in done], max_tokens)
+    return Generation(str(model), written, seconds, sum(text.tokens for text in written) / max(seconds, 1e-9))
+
+
+def _length(llama: Llama, prompt: str | tuple[int, ...]) -> int:
+    """Count the tokens that are read."""
+    return len(llama.tokenizer.prompt(prompt) if isinstance(prompt, str) else prompt)
+
+
+def _tell_ends(llama: Llama, texts: Sequence[Written], ids: Sequence[Sequence[int]], most: int) -> None:
+    """Say on standard error how many texts filled the context, and of which tokens those are that show nothing."""
+    full = sum(text.finish == "length" and text.tokens < most for text in texts)
     if full:
         print(f"\n{full} of {len(texts)} ended at the model's context of {llama.spec.context} tokens.", file=sys.stderr)
-    return Generation(str(model), texts, seconds, sum(text.tokens for text in texts) / max(seconds, 1e-9))
+    controls = llama.tokenizer.controls
+    blank = [tokens for text, tokens in zip(texts, ids, strict=True) if not text.text and controls.issuperset(tokens)]
+    if blank:
+        pieces = llama.tokenizer.pieces()
+        names = dict.fromkeys(repr(pieces[token]) for tokens in blank for token in tokens)
+        what = f"{len(blank)} of {len(texts)} are empty: the model wrote control tokens alone"
+        print(f"\n{what} ({', '.join([*names][:8])}).", file=sys.stderr)
 
 
 def _show(pieces: Iterator[Piece], prompts: Sequence[str]) -> Iterator[Piece]:

@@ -13,7 +13,7 @@ from lamoid.data.cleaning_workers import all_cores
 from lamoid.data.prepare import PART
 from lamoid.data.prepare import prepare as write_shards
 from lamoid.data.sources import cut_documents, files_size, read_documents, source_names
-from lamoid.recipes.clean_stage import CleanReport, read_rules, report_of
+from lamoid.recipes.clean_stage import CleanReport, damage_of, read_rules, report_of
 from lamoid.recipes.progress import Progress
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.weights.durable import durable_folder
@@ -67,7 +67,9 @@ def prepare(
     if progress is not None:
         progress.start("preparing", files_size(sources), "B")
     spec = read_rules(rules, set) if clean or rules is not None or set else None
-    documents = read_documents(sources, separator=separator, field=field, part=PART if spec is None else LONGEST)
+    damage = None if spec is None else damage_of(spec)
+    part = PART if spec is None else LONGEST
+    documents = read_documents(sources, separator=separator, field=field, part=part, damage=damage)
     tally = None if spec is None else Tally.of(spec)
     if spec is not None and tally is not None:
         documents = cut_documents(cleaned(documents, spec, tally, workers=all_cores()), PART)
@@ -92,5 +94,5 @@ def prepare(
         tokenizer=manifest.tokenizer,
         seconds=time.perf_counter() - begun,
         sources=names,
-        cleaning=None if spec is None or tally is None else report_of(tally, spec),
+        cleaning=None if spec is None or tally is None else report_of(tally, spec, damage),
     )

@@ -1,5 +1,6 @@
 """A training recipe from TOML, a mapping and ``--set``; every error names the key it is about as a dotted path."""
 
+import copy
 import difflib
 import re
 import tomllib
@@ -12,7 +13,10 @@ import msgspec
 from lamoid.data.hub_sets import anchored_hub_name, is_hub_name
 from lamoid.errors import InputError
 from lamoid.recipes.training_recipe import TrainingRecipe
+from lamoid.recipes.wanted_value import wanted
 
+_ANY = "[...]"
+_PAGE = "docs/recipe.md"
 MOST_RECIPE_BYTES = 1 << 20
 PATH_KEYS = (
     ("model", "from"),
@@ -147,13 +151,44 @@ def _convert(tree: dict[str, Any], name: str) -> TrainingRecipe:
     try:
         return msgspec.convert(tree, TrainingRecipe)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-        place = place.rstrip("`").lstrip(".")
+        text, place = _parted(error)
+        entry = _entry(tree, error)
         if isinstance(error.__cause__, InputError):
             cause = error.__cause__
-            where = ".".join(part for part in (place, cause.culprit) if part)
+            where = ".".join(part for part in (_in_entry(place, entry), cause.culprit) if part)
             raise InputError(f"{name}: {where}", cause.problem, cause.cure) from error
-        raise _explain(text, place, name, _value_at(tree, place)) from error
+        raise _explain(text, place, name, _value_at(tree, _in_entry(place, entry)), entry) from error
+
+
+def _parted(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Give the library's message and the dotted place that it is about."""
+    text, _, place = str(error).partition(" - at `$")
+    return text, place.rstrip("`").lstrip(".")
+
+
+def _entry(tree: dict[str, Any], error: msgspec.ValidationError) -> str:
+    """Find what is called ``[...]`` in a message about a table of any names: the first that is wrong when alone."""
+    place, mark, _ = _parted(error)[1].partition(_ANY)
+    *tables, last = place.split(".")
+    if not mark:
+        return ""
+    whole = copy.deepcopy(tree)
+    home: dict[str, Any] = whole
+    for table in tables:
+        home = home[table]
+    for name, value in home[last].items():
+        home[last] = {name: value}
+        try:
+            msgspec.convert(whole, TrainingRecipe)
+        except msgspec.ValidationError as alone:
+            if str(alone) == str(error):
+                return name
+    return ""
+
+
+def _in_entry(place: str, entry: str) -> str:
+    """Give the place as a person wrote it, the name of the entry in it."""
+    return place.replace(_ANY, f".{entry}", 1) if entry else place
 
 
 def _without_numbers(place: str) -> str:
@@ -170,23 +205,37 @@ def _value_at(tree: Any, place: str) -> str:
     return f"is {str(tree)[:80]!r}, " if isinstance(tree, str) else f"is {str(tree)[:80]}, "
 
 
-def _explain(text: str, place: str, name: str, value: str) -> InputError:
-    """Turn the library's message about the key at ``place`` into an error with a cure."""
+def _explain(text: str, place: str, name: str, value: str, entry: str) -> InputError:
+    """Turn the library's message about the key at ``place``, in the ``entry`` of a table, into an error with a cure."""
     field = re.search(r"(unknown|required) field `(.*)`", text)
+    written = _in_entry(place, entry)
     if field is None:
-        choices = _choices(place)
-        cure = f"choose one of {', '.join(choices)}" if choices else "mend the value"
-        return InputError(f"{name}: {place or 'recipe'}", value + text[0].lower() + text[1:], cure)
-    key = ".".join(part for part in (place, field[2]) if part)
+        problem, cure = _told(text, place, written)
+        if choices := _choices(place):
+            problem, cure = "which is not known" if value else problem, f"choose one of {', '.join(choices)}"
+        return InputError(f"{name}: {written or 'recipe'}", value + problem, cure)
+    plain = _without_numbers(".".join(part for part in (place, field[2]) if part))
+    key = ".".join(part for part in (written, field[2]) if part)
     if field[1] == "required":
         return InputError(f"{name}: {key}", "is missing", "add it")
-    near = _nearest(_without_numbers(key))
-    if near == _without_numbers(key):
+    near = _nearest(plain)
+    if near == plain:
         return InputError(
-            f"{name}: {key}", "is a key of another kind of this table", f"set {place}.kind, or leave it out"
+            f"{name}: {key}", "is a key of another kind of this table", f"set {written}.kind, or leave it out"
         )
+    if near and entry:
+        head = place.partition(_ANY)[0]
+        near = near.replace(f"{head}.", f"{head}.{entry}.", 1)
     cure = f"perhaps you mean {near}" if near else f"known here: {', '.join(_known_beside(place))}"
     return InputError(f"{name}: {key}", "is no key of a training recipe", cure)
+
+
+def _told(text: str, place: str, written: str) -> tuple[str, str]:
+    """Give problem and cure of a value of a wrong type, from the library's message."""
+    plain = _without_numbers(place)
+    of_tables = any(_structs(kind) for path, kind in _known(TrainingRecipe) if path == plain)
+    told = wanted(text, written, _default(plain), of_tables=of_tables)
+    return told or (text[0].lower() + text[1:], f"give another value, see {_PAGE}")
 
 
 def _nearest(key: str) -> str | None:
@@ -206,6 +255,18 @@ def _choices(place: str) -> list[str]:
     """List the words that the key at ``place`` may be, if it is such a key."""
     kinds = {kind for path, kind in _known(TrainingRecipe) if path == _without_numbers(place)}
     return sorted({str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)})
+
+
+def _default(plain: str) -> Any:
+    """Give what the key is where nobody says it; ``None`` where it must be said."""
+    table, _, key = plain.rpartition(".")
+    structs = (
+        [TrainingRecipe]
+        if not table
+        else [x for p, kind in _known(TrainingRecipe) if p == table for x in _structs(kind)]
+    )
+    fields = [field for struct in structs for field in msgspec.structs.fields(struct) if field.encode_name == key]
+    return next((field.default for field in fields if field.default is not msgspec.NODEFAULT), None)
 
 
 def _known(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,10 +15,16 @@ from lamoid.errors import InputError
 from lamoid.recipes.recorded_metrics import VALIDATION, Metrics, read_metrics
 from lamoid.recipes.run_folder import RECIPE
 from lamoid.recipes.training_result import RESULT
+from lamoid.recipes.tuning_study import TRIALS, read_trials
 from lamoid.recipes.watching import METRICS
 from lamoid.strict_json import parse_json
 
-State = Literal["running", "finished", "stopped", "died"]
+State = Literal["running", "finished", "stopped", "died", "adapted", "searched", "given up", "failed"]
+SEVERAL: dict[str, State] = {"adapt.json": "adapted", "tuning.json": "searched"}
+"""What is written at the end of what makes several runs, an adaptation or a search, and the state that it shows."""
+
+_BEGUN = (TRIALS, "text")
+"""What such a folder has while it is not at its end: trials, or the text of two domains."""
 LOCKS = Path("/proc/locks")
 _MOST_BYTES = 1 << 20
 
@@ -27,8 +33,10 @@ class RunSummary(msgspec.Struct, frozen=True):
     """A run in figures; ``None`` is what it did not say.
 
     ``state``: a process holds the folder; or the result is there; or it left at its newest checkpoint; or its last
-    steps are in none. ``silent`` is the seconds since it last wrote figures, ``started`` the time of the first step
-    (seconds since 1970). Losses are those of the recipe's objective, ``loss`` that of the latest steps.
+    steps are in none. An adaptation and a search, whose runs lie in the folder, are ``adapted`` or ``searched`` at
+    their end and ``stopped`` before; a run of a search may be ``given up`` or have ``failed``. ``silent`` is the
+    seconds since it last wrote figures, ``started`` the time of the first step (seconds since 1970). Losses are those
+    of the recipe's objective, ``loss`` that of the latest steps.
     """
 
     name: str
@@ -117,7 +125,32 @@ def _state(folder: Path, result: dict[str, Any], step: int) -> State:
         return "running"
     if "model" in result or "tasks" in result:
         return "finished"
-    return "stopped" if step and max(_saved_steps(folder), default=0) >= step else "died"
+    for name, ended in SEVERAL.items():
+        if is_there(folder, name):
+            return ended
+    if makes_several(folder):
+        return "stopped"
+    is_saved = step > 0 and max(_saved_steps(folder), default=0) >= step
+    return _end_of_trial(folder) or ("stopped" if is_saved else "died")
+
+
+def makes_several(folder: Path) -> bool:
+    """Is this the folder of an adaptation or a search, in which the runs lie that it makes?"""
+    return is_there(folder, RECIPE) and any(is_there(folder, name) for name in (*SEVERAL, *_BEGUN))
+
+
+def _end_of_trial(folder: Path) -> State | None:
+    """Say how a search ended its run in this folder before the run's own end; ``None`` for any other folder."""
+    folder = folder.resolve()
+    if not (folder.name.isdecimal() and is_there(folder.parent.parent, TRIALS)):
+        return None
+    try:
+        trials = read_trials(folder.parent.parent)
+    except InputError:
+        return None
+    ends: dict[str, State] = {"abandoned": "given up", "failed": "failed"}
+    states = [] if trials is None else [trial.state for trial in trials.trials if trial.number == int(folder.name)]
+    return ends.get(states[0]) if states else None
 
 
 def _saved_steps(folder: Path) -> Iterator[int]:

@@ -9,7 +9,7 @@ import msgspec
 
 from lamoid.errors import InputError
 from lamoid.evaluation.text_table import build_table, table_lines
-from lamoid.recipes.recorded_run import RecordedRun, RunSummary, is_run, read_run
+from lamoid.recipes.recorded_run import RecordedRun, RunSummary, is_run, makes_several, read_run
 from lamoid.recipes.run_curves import OVERS, draw_png, picture
 from lamoid.recipes.run_page import write_page
 from lamoid.weights.durable import durable_file
@@ -135,9 +135,14 @@ def _last_figures(compared: Mapping[str, RecordedRun]) -> dict[str, list[float |
 
 
 def _runs_in(path: Path) -> list[Path]:
-    """Give the folder itself if it is a run, or else the runs right inside it, by name."""
+    """Give the folder itself if it is a run, or else the runs right inside it, by name.
+
+    A folder of an adaptation or a search is given with the runs that it made.
+    """
     if is_run(path):
-        return [path]
+        inside = (path / "runs", path) if makes_several(path) else ()
+        made = [child for place in inside if place.is_dir() for child in place.iterdir() if is_run(child)]
+        return [path, *sorted(made)]
     try:
         inside = sorted(child for child in path.iterdir() if child.is_dir() and is_run(child))
     except OSError as error:

@@ -65,12 +65,20 @@ def losses_of(model: LanguageModel, rows: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def ask(model: LanguageModel, ids: Tensor) -> None:
     """Let a model read a row, and answer if it says what comes next or which class it is."""
+    ask_head(model, model.hidden(Batch(read_of(model.spec, ids))), ids)
+
+
+def ask_head(model: LanguageModel, hidden: Tensor, ids: Tensor) -> None:
+    """Let the default head answer to the trunk's output of a row; one that asks of some tokens only is left alone."""
     if _writes(model.spec):
-        token_nats(model.hidden(Batch(ids[:, :-1])), model.logits, ids[:, 1:])
+        token_nats(hidden, model.logits, ids[:, 1:])
     elif isinstance(_head(model.spec), ClassesSpec):
-        model(Batch(ids))
-    else:
-        model.hidden(Batch(ids))
+        model.answer(hidden, Batch(ids))
+
+
+def read_of(spec: ModelSpec, ids: Tensor) -> Tensor:
+    """Give what is read of a row: all but the last token where that one is only foretold."""
+    return ids[:, :-1] if _writes(spec) else ids
 
 
 def _head(spec: ModelSpec) -> HeadSpec:

@@ -40,6 +40,7 @@ from lamoid.training.incident import Incident
 from lamoid.training.interrupt import heed_signals, stop_when_asked
 from lamoid.training.json_lines import JsonLines
 from lamoid.training.loop import Hook, train_loop
+from lamoid.training.meter import own_parameters
 from lamoid.training.move_report import MoveReport
 from lamoid.training.moves import apply_moves, raise_gates
 from lamoid.training.parameter_groups import trained_parameters
@@ -271,7 +272,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
     state = run.state
     average = _save_models(run)
     curve = run.out / "curve.png" if run.recipe.log.curve else None
-    title = f"{run.out.name}: {state.model.spec.parameters():,} parameters"
+    title = f"{run.out.name}: {own_parameters(state.model.spec):,} parameters"
     if curve is not None and not draw_curve(state, curve, title):
         run.remarks.append("no picture of the losses: pip install 'lamoid[eval]'")
         curve = None
@@ -284,7 +285,7 @@ def _finish(run: Run, resumed_from: int, seconds: float) -> TrainingResult:
     return TrainingResult(
         out=str(run.out),
         model=str(run.out / ("model" if merges else "adapter")),
-        parameters=state.model.spec.parameters(),
+        parameters=own_parameters(state.model.spec),
         trained_parameters=sum(parameter.numel() for _, parameter in trained_parameters(state.model)),
         steps=state.steps,
         resumed_from=resumed_from,

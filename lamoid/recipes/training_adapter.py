@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lamoid.assembly.adapter import AdapterSpec, DoraSpec, LoraSpec, check_name
+from lamoid.assembly.adapter import AdapterSpec, DoraSpec, LoraSpec, LowRank, check_name
 from lamoid.assembly.adapter_merge import merged, refitted
 from lamoid.assembly.families.family import Family
 from lamoid.assembly.families.table import family_of
@@ -77,8 +77,23 @@ def check_tuning(
 ) -> ModelSpec:
     """Try what a recipe says of frozen parts on a model without numbers; give the spec that will be trained."""
     model = empty_model(spec if adapter is None else adapter.adapted(spec))
+    if adapter is not None:
+        _check_rank(model, adapter)
     set_trained(model, adapter, freeze, train_only)
     return model.spec
+
+
+def _check_rank(model: LanguageModel, adapter: AdapterTable) -> None:
+    """Refuse a rank above a side of the smallest map: the product of the small matrices can have no more."""
+    sides = [
+        (min(part.narrow.shape[1], part.widen.shape[0]), path.partition(".adapters")[0])
+        for path, part in model.named_modules()
+        if isinstance(part, LowRank) and part.name == adapter.name
+    ]
+    least, path = min(sides, default=(adapter.rank, ""))
+    if adapter.rank > least:
+        problem = f"is {adapter.rank}, above {least}, the smaller side of {path}"
+        raise InputError("adapter.rank", problem, f"lower it to {least} or less, or choose other adapter.targets")
 
 
 def tuned(model: LanguageModel, adapter: AdapterTable | None, *, seed: int) -> LanguageModel:

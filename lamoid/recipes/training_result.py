@@ -21,7 +21,8 @@ class TrainingResult(msgspec.Struct, frozen=True):
 
     ``tokens``, ``seconds`` and the rates count the training steps of the whole run, also those before a resume;
     ``seconds_in_all`` counts everything that the process which ended it did.
-    ``parameters`` are those of the model as ``moves`` left it. ``validation_loss`` is that of the parameters as the
+    ``parameters`` are those of the model as ``moves`` left it, without an adapter's; ``trained_parameters`` those that
+    were trained, an adapter's among them. ``validation_loss`` is that of the parameters as the
     last step left them; if the ``average`` is the run's model, its loss stands there.
     ``share_of_peak`` is the arithmetic of the steps over ``peak_flops``, a rate measured before and after the run.
     ``metrics`` are what the objective's answers are measured by, on the validation rows, with the last step's model.
@@ -60,7 +61,9 @@ class TrainingResult(msgspec.Struct, frozen=True):
         """Give what a person reads."""
         lines = [move.line() for move in self.moves]
         lines += [incident.line() for incident in self.incidents]
-        lines.append(f"{self.model}: {self.parameters} parameters, {self.steps} steps, training loss {self.loss:.4f}")
+        trained = "" if self.trained_parameters == self.parameters else f" ({self.trained_parameters} trained)"
+        size = f"{self.parameters} parameters{trained}"
+        lines.append(f"{self.model}: {size}, {self.steps} steps, training loss {self.loss:.4f}")
         if self.validation_loss is not None:
             best, step = self.best_validation_loss, self.best_step
             told = "none is a number" if best is None else f"best {best:.4f} at step {step}"
@@ -76,8 +79,7 @@ class TrainingResult(msgspec.Struct, frozen=True):
         if self.energy_joules is not None:
             cost = "" if self.cost is None else f", {self.cost:.4f} at the price given"
             lines.append(f"{self.energy_joules:.0f} J{cost}")
-        lines.append(f"go on: {self.go_on}")
-        return lines + self.remarks
+        return [*lines, *self.remarks, f"go on: {self.go_on}"]
 
 
 def read_result(out: Path) -> TrainingResult | None:

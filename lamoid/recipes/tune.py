@@ -38,6 +38,8 @@ from lamoid.weights.durable import durable_file
 
 RESULT, PICTURE, BEST = "tuning.json", "tuning.png", "best.toml"
 METRICS = "metrics.jsonl"
+_WEIGHTS = ("checkpoints", "model", "best", "average", "adapter", "generator")
+"""The folders of a run that hold weights; of the best model and of the average some go by a longer name."""
 
 
 class Tuning(msgspec.Struct, frozen=True):
@@ -251,8 +253,10 @@ def _let_go(found: _Search, before: Trial | None, best: Trial | None) -> None:
     for trial in (before, latest):
         if trial is None or trial == best or trial.number == 0:
             continue
-        for name in ("checkpoints", "model", "best", "average"):
-            shutil.rmtree(found.folder(trial.number) / name, ignore_errors=True)
+        folder = found.folder(trial.number)
+        for path in [*folder.iterdir()] if folder.is_dir() else ():
+            if path.is_dir() and path.name.removeprefix("best-").removeprefix("average-") in _WEIGHTS:
+                shutil.rmtree(path, ignore_errors=True)
     shutil.rmtree(found.folder(latest.number) / "checkpoints", ignore_errors=True)
 
 

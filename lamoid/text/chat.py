@@ -134,6 +134,17 @@ class ChatEncoder:
         chat, extra, stand_ins = self._taken(messages, name, more)
         return self._encode(self._render(chat, {**extra, "add_generation_prompt": True}, stand_ins)).ids
 
+    def answer_ends(self) -> frozenset[int]:
+        """Give the control token that the template writes behind an answer, if it writes one: a turn ends there."""
+        said = "An answer."
+        chat, extra, stand_ins = self._taken(
+            [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": said}], "messages", None
+        )
+        rendered = self._render(chat, extra, stand_ins)
+        end = rendered.text.rfind(said) + len(said)
+        behind = [(begin, last) for begin, last in rendered.controls if begin >= end]
+        return frozenset(self._controls[rendered.text[begin:last]] for begin, last in behind[:1])
+
     def _taken(
         self, messages: Sequence[Message], name: object, more: Mapping[str, Any] | None
     ) -> tuple[list[Any], dict[str, Any], "_StandIns"]:

@@ -1,5 +1,7 @@
 """What may be asked of the cleaning of text: one table a rule, in the order of their use, each switched by ``on``."""
 
+from typing import Literal
+
 import msgspec
 
 from lamoid.errors import InputError
@@ -15,6 +17,17 @@ def _share(field: str, value: float) -> None:
 def _whole(field: str, value: int, low: int, high: int = _MOST) -> None:
     if not low <= value <= high:
         raise InputError(field, f"is {value}, must lie from {low} to {high}", "mend the number")
+
+
+class EncodingRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Says what becomes of bytes in a file that are no UTF-8 text, or NUL, while it is read.
+
+    ``refuse`` ends the cleaning there, ``replace`` puts U+FFFD in their place, ``skip`` leaves them out. Where the rule
+    is off they are refused. Text in UTF-16 or UTF-32 that says so is always refused.
+    """
+
+    on: bool = True
+    errors: Literal["refuse", "replace", "skip"] = "refuse"
 
 
 class UnicodeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +164,7 @@ class StopWordsRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CleanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules, in the order in which they are applied."""
 
+    encoding: EncodingRule = EncodingRule()
     unicode: UnicodeRule = UnicodeRule()
     controls: ControlsRule = ControlsRule()
     markup: MarkupRule = MarkupRule()

@@ -46,8 +46,8 @@ def repeated_share(pieces: Sequence[str]) -> tuple[float, float]:
 def run_shares(words: Sequence[str]) -> Iterator[tuple[int, float]]:
     """Give, for runs of 2 to 10 words, the share of the words' characters that repeated runs hold.
 
-    Of 2, 3 and 4 words that is the commonest run, as often as it comes; of 5 to 10 all runs that come more than once,
-    where a character in several of them counts once.
+    Of 2, 3 and 4 words that is the commonest run, wherever it comes; of 5 to 10 all runs that come more than once. A
+    character in several of them counts once.
     """
     known: dict[str, int] = {}
     numbers = np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
@@ -57,18 +57,22 @@ def run_shares(words: Sequence[str]) -> Iterator[tuple[int, float]]:
         if len(runs) < 2:
             return
         pairs = runs[:-1] * len(known) + numbers[size - 1 :]
-        _, first, runs, counts = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
+        _, runs, counts = np.unique(pairs, return_inverse=True, return_counts=True)
         if counts.max() < 2:  # then no longer run comes twice either
             return
-        held = _commonest(first, counts, sizes, size) if size < 5 else _repeated(runs, counts, sizes, size)
+        held = _commonest(runs, counts, sizes, size) if size < 5 else _repeated(runs, counts, sizes, size)
         yield size, held / int(sizes.sum())
 
 
-def _commonest(first: _Numbers, counts: _Numbers, sizes: _Numbers, size: int) -> int:
-    """Give the characters of the run that comes most often, of the longest where several do."""
+def _commonest(runs: _Numbers, counts: _Numbers, sizes: _Numbers, size: int) -> int:
+    """Give the characters of the run that comes most often, of the one that holds most where several do."""
     total = np.concatenate([[0], np.cumsum(sizes)])
-    places = first[counts == counts.max()]
-    return int(counts.max() * (total[places + size] - total[places]).max())
+    places = np.flatnonzero(counts[runs] == counts.max())
+    places = places[np.argsort(runs[places], kind="stable")]
+    begins, ends = total[places], total[places + size]
+    again = runs[places[1:]] == runs[places[:-1]]
+    begins[1:][again] = np.maximum(begins[1:], ends[:-1])[again]  # where it comes once more before it has ended
+    return int(np.add.reduceat(ends - begins, np.flatnonzero(np.concatenate([[True], ~again]))).max())
 
 
 def _repeated(runs: _Numbers, counts: _Numbers, sizes: _Numbers, size: int) -> int:

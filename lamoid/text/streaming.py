@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
@@ -20,7 +20,8 @@ class TextStream:
 
     A byte-level vocabulary is decoded byte by byte. For any other the pending ids are decoded behind the last id that
     is already text, so that a decoder which strips the first space of a text does not strip it here; ids that stand
-    for single bytes are held until their run ends, because only then does the library know what they mean.
+    for single bytes are held until their run ends, because only then does the library know what they mean. Control
+    tokens are left out, but for those that are ``shown``, by their names.
     """
 
     def __init__(
@@ -30,16 +31,20 @@ class TextStream:
         controls: frozenset[int],
         mode: str,
         before: Sequence[int] = (),
+        shown: Collection[int] = (),
     ) -> None:
         self._decode = decode
         self._token = token
         self._controls = controls
+        self._shown = shown
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if mode == "bytes" else None
         self._context = self._tail(before)
         self._pending: list[int] = []
 
     def push(self, token: int) -> str:
         """Take the next id and give the text that it completes, which may be empty."""
+        if token in self._shown:
+            return self.finish() + (self._token(token) or "")
         if token in self._controls:
             return ""
         piece = self._token(token)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -142,9 +142,12 @@ class Tokenizer:
         with library_guard(self.name, "decoding", "pass token ids, whole numbers from 0"):
             return self._library.decode(list(ids), skip_special_tokens=True)
 
-    def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """Start a decoder that takes one id at a time, for text that follows the tokens ``before``."""
-        return TextStream(self.decode, self._library.id_to_token, self.controls, self._mode, before)
+    def stream(self, before: Sequence[int] = (), *, shown: Collection[int] = ()) -> TextStream:
+        """Start a decoder that takes one id at a time, for text that follows the tokens ``before``.
+
+        Control tokens are left out of the text, but for those ``shown``.
+        """
+        return TextStream(self.decode, self._library.id_to_token, self.controls, self._mode, before, shown)
 
     def continuation(self, before: Sequence[int], new: Sequence[int]) -> str:
         """Give the text that ``new`` adds after ``before``, with the leading space that ``decode(new)`` would lose."""

@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lamoid.assembly.group import GroupSpec
+from lamoid.assembly.rewrite import without_adapters
+from lamoid.assembly.spec import ModelSpec
 from lamoid.training.energy import Energy
 from lamoid.training.memory import memory_figures
 from lamoid.training.state import TrainingState
@@ -51,7 +54,7 @@ class Meter:
             "learning_rate": state.optimizer.learning_rates[0] * state.share,
             "gradient_norm": state.gradient_norm,
             "tokens": state.tokens,
-            "parameters": state.model.spec.parameters(),
+            "parameters": own_parameters(state.model.spec),
             "tokens_per_second": speed,
             "share_of_peak": speed * self.flops(state.step) / self.peak,
             "seconds": state.seconds,
@@ -72,3 +75,8 @@ class Meter:
             return {}
         cost = {"cost": joules / JOULES_PER_KILOWATT_HOUR * self.price} if self.price else {}
         return {"energy_joules": joules, **cost}
+
+
+def own_parameters(spec: ModelSpec | GroupSpec) -> int:
+    """Count the parameters of a model without those of adapters beside its maps."""
+    return without_adapters(spec).parameters() if isinstance(spec, ModelSpec) else spec.parameters()

@@ -1,6 +1,7 @@
 """The thing a person calls: a model with its tokenizer, loaded, asked, measured and saved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -176,20 +177,34 @@ class Llama:
         settings = Settings(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
         return (piece.text for piece in self.write([prompt], settings) if piece.text)
 
-    def write(self, prompts: Sequence[str], settings: Settings) -> Iterator[Piece]:
-        """Continue several texts side by side; give a ``Piece`` for each token as it is written."""
+    def write(
+        self,
+        prompts: Sequence[str | tuple[int, ...]],
+        settings: Settings,
+        *,
+        ends: Collection[int] = (),
+        show_sentinels: bool = False,
+    ) -> Iterator[Piece]:
+        """Continue several texts, or the token ids of some, side by side; give a ``Piece`` for each token as it comes.
+
+        A text ends at the tokens ``ends`` too. With ``show_sentinels`` an encoder-decoder's sentinels stand in what it
+        writes: without them what it puts into several gaps cannot be told apart.
+        """
         try:
             check_writes(self.spec)
         except InputError as error:
             raise InputError(f"{self.name}: {error.culprit}", error.problem, error.cure) from error
         requests, copies = [], {}
         for prompt in prompts:
-            if not isinstance(prompt, str):
+            if not isinstance(prompt, str | tuple):
                 raise InputError("prompt", f"is {str(prompt)[:80]!r}, not a text", "give a text or a list of texts")
-            requests.append(Request(tuple(self._read_prompt(prompt)), settings, copies.get(prompt, 0)))
+            ids = tuple(self._read_prompt(prompt)) if isinstance(prompt, str) else prompt
+            requests.append(Request(ids, settings, copies.get(prompt, 0)))
             copies[prompt] = copies.get(prompt, 0) + 1
         place, begin = self.model.device, self.begin
-        engine = Engine(self.model, self.spec.context, self.ends, self.tokenizer.stream, place, begin=begin)
+        shown = self.tokenizer.sentinels if show_sentinels and begin is not None else ()
+        open_text = partial(self.tokenizer.stream, shown=frozenset(shown))
+        engine = Engine(self.model, self.spec.context, self.ends | {*ends}, open_text, place, begin=begin)
         return engine.stream(requests)
 
     @overload
@@ -233,6 +248,11 @@ class Llama:
             save_model(self.model, draft, generation=self.generation, tokenizer_files=files, family=self.family)
 
     def _read_prompt(self, prompt: str) -> list[int]:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            problem = f"has half a surrogate pair at character {error.start}, which is no character"
+            raise InputError("prompt", problem, "give valid Unicode; in a shell, UTF-8") from error
         ids = self.tokenizer.prompt(prompt)
         if ids and max(ids) >= self.spec.vocab:
             problem = f"gives the token {max(ids)}, the model knows {self.spec.vocab}"

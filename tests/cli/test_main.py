@@ -102,6 +102,30 @@ def test_json_of_an_error_of_the_disk(end_with, capfdbinary, error: OSError) -> 
     assert told == {"kind": type(error).__name__, "message": str(error)}
 
 
+@pytest.mark.parametrize(
+    ("words", "culprit", "problem"),
+    [
+        (["try", "--n", "many"], "try", "invalid value for '--n': "),
+        (["try", "--other"], "try", "no such option: --other"),
+        (["try", "again"], "try", "got unexpected extra argument"),
+        (["absent"], "the command", "no such command 'absent'"),
+        ([], "the command", "no such option: --json"),
+    ],
+)
+def test_json_of_words_that_cannot_be_parsed(
+    end_with, capfdbinary, words: list[str], culprit: str, problem: str
+) -> None:
+    end_with(None)
+    capfdbinary.readouterr()
+    assert main.run([*words, "--json"]) == 2
+    out, err = capfdbinary.readouterr()
+    error = json.loads(out)["error"]
+    assert (error["kind"], error["culprit"]) == ("InputError", culprit)
+    assert error["problem"].startswith(problem)
+    assert error["cure"].endswith("--help")
+    assert error["message"].encode() in err
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_command_returns_lines(command: Command) -> None:
     result = get_type_hints(main.find(command))["return"]
@@ -153,6 +177,36 @@ def test_under_optimisation_and_odd_surroundings(python: tuple[str, ...], tmp_pa
     assert done.returncode == 2, done.stderr
     assert "no-such-model" in done.stderr
     assert list(home.iterdir()) == []
+
+
+_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_word_that_is_no_text_is_named_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "é.txt").write_text("One day. " * 20, encoding="utf-8")
+    words = ["clean", "é.txt", "--out", "out.jsonl", "--json"]
+    done = lamoid(*words, env=_ASCII, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert (error["culprit"], error["cure"]) == ("argument 2", "set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+    assert "é.txt" in error["problem"]
+    assert [path.name for path in tmp_path.iterdir()] == ["é.txt"]
+    assert lamoid(*words, env={**_ASCII, "PYTHONUTF8": "1"}, cwd=tmp_path).returncode == 0
+
+
+def test_bytes_that_are_no_utf_8_are_blamed_on_their_option(capsys) -> None:
+    assert main.run(["generate", "model", "--prompt", "One\udcff", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["culprit"], error["cure"]) == ("--prompt", "write it in UTF-8")
+
+
+def test_a_path_of_a_file_that_the_locale_cannot_write_is_no_bug(tmp_path: Path) -> None:
+    """The recipe names it in UTF-8, and the locale is ASCII."""
+    (tmp_path / "recipe.toml").write_text('[data]\ntrain = ["é.txt"]\n[tokenizer]\nkind = "bytes"\n', encoding="utf-8")
+    done = lamoid("train", "recipe.toml", "--out", "run", env=_ASCII, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "the locale: has the encoding ascii" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
 
 
 def test_a_broken_pipe_is_quiet() -> None:

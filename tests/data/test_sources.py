@@ -1,15 +1,19 @@
 """Documents out of files, and files that are no text."""
 
 import codecs
+import gzip
 import json
 import os
+import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamoid.data import files
+from lamoid.data.damage import Damage
 from lamoid.data.sources import Document, _parts, _split, cut_place, read_documents
 from lamoid.errors import InputError
 
@@ -145,13 +149,14 @@ def test_a_file_that_shrinks_or_grows_is_refused(tmp_path: Path, monkeypatch: py
 
 @settings(max_examples=150)
 @given(
-    blocks=st.lists(st.text("ab;,\n ", min_size=1, max_size=9), max_size=8),
-    separator=st.sampled_from([";", ";,", "aba", None]),
+    blocks=st.lists(st.text("ab;,\n\r ", min_size=1, max_size=9), max_size=8),
+    separator=st.sampled_from([";", ";,", "aba", "\n", "\n\n", ";\n", "\n;\n", "\r\n", None]),
     part=st.sampled_from([None, 2, 5]),
 )
 def test_splitting_blocks_is_splitting_the_whole(blocks: list[str], separator: str | None, part: int | None) -> None:
     whole = "".join(blocks)
-    expected = [t for t in (whole.split(separator) if separator else [whole]) if t and not t.isspace()]
+    ends = r"\r?\n".join(map(re.escape, (separator or "").split("\n")))  # a line ends with LF or CR LF
+    expected = [t for t in (re.split(ends, whole) if separator else [whole]) if t and not t.isspace()]
     found, text = [], ""
     for pieces in _split(iter(blocks), separator):
         for document in _parts("name", pieces, part):
@@ -162,6 +167,26 @@ def test_splitting_blocks_is_splitting_the_whole(blocks: list[str], separator: s
                 text = ""
     assert [t for t in found if not t.isspace()] == expected
     assert text == ""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_blank_line_parts_text_however_its_lines_end(end: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(f"one{end}two{end}{end}three{end}".encode())
+    assert texts(tmp_path / "a.txt", separator="\n\n") == [f"one{end}two", f"three{end}"]
+
+
+@pytest.mark.parametrize("separator", [r"\n\n", r"\n", r"\r\n", r"\t", r"---\n", r"\n---\n"])
+def test_a_separator_whose_backslash_nobody_read_is_refused(separator: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    with pytest.raises(
+        InputError, match=r"separator: is .* with a backslash and the letter .* Write \$'.n.n' in a shell"
+    ):
+        texts(tmp_path / "a.txt", separator=separator)
+
+
+def test_a_separator_of_tex_is_none_of_those(tmp_path: Path) -> None:
+    (tmp_path / "a.tex.txt").write_text("one\\newpage two")
+    assert texts(tmp_path / "a.tex.txt", separator=r"\newpage") == ["one", " two"]
 
 
 def test_a_text_is_cut_after_a_line_or_before_a_word() -> None:
@@ -175,3 +200,34 @@ def test_a_field_that_is_no_text_is_named_with_its_value_and_type(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": 3}\n')
     with pytest.raises(InputError, match="field 'text', but '3' of type int"):
         list(read_documents([tmp_path / "a.jsonl"]))
+
+
+@pytest.mark.parametrize("mode", ["replace", "skip"])
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+def test_bytes_that_are_no_text_are_mended_as_python_does_and_counted(
+    mode: Literal["replace", "skip"], block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK", block)
+    data = "café 是".encode() + b" \xe9t\xe9 \x00 \xe6\x98\n\xff" + "\ufffd 🦙".encode() + b" \xf0\x9f"
+    (tmp_path / "a.txt").write_bytes(data)
+    (tmp_path / "b.txt").write_text("sound \ufffd")
+    damage = Damage(mode)
+    found, sound = texts(tmp_path / "a.txt", tmp_path / "b.txt", damage=damage)
+    mark = "\ufffd" if mode == "replace" else ""
+    assert found == data.decode(errors=mode if mode == "replace" else "ignore").replace("\0", mark)
+    assert sound == "sound \ufffd"
+    assert damage.places == {str(tmp_path / "a.txt"): 6}
+    ((where, now),) = damage.samples
+    assert where == f"{tmp_path / 'a.txt'}: byte offset 10: e9"
+    assert now == mark
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.jsonl.gz"])
+def test_rows_are_mended_too(name: str, tmp_path: Path) -> None:
+    data = b'{"text": "caf\xe9"}\n{"text": "b"}\n' if "json" in name else b"text\ncaf\xe9\nb\n"
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    damage = Damage("replace")
+    assert texts(tmp_path / name, damage=damage) == ["caf\ufffd", "b"]
+    assert list(damage.places.values()) == [1]
+    with pytest.raises(InputError, match=r"not UTF-8: .* at byte offset .*`lamoid clean --encoding-errors replace`"):
+        texts(tmp_path / name)

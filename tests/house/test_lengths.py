@@ -18,6 +18,7 @@ PUBLIC_VERBS = {
     ("lamoid/recipes/clean.py", "clean"),
     ("lamoid/recipes/evaluate.py", "evaluate"),
     ("lamoid/recipes/fuse.py", "fuse"),
+    ("lamoid/recipes/fusion_statistics.py", "statistics"),
     ("lamoid/recipes/generate.py", "generate"),
     ("lamoid/recipes/prepare.py", "prepare"),
     ("lamoid/recipes/tokenizer.py", "tokenizer"),

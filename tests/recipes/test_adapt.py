@@ -13,6 +13,7 @@ from lamoid.errors import InputError
 from lamoid.recipes.adapt import Adaptation, adapt
 from lamoid.recipes.adapt_text import part_domain
 from lamoid.recipes.evaluate import evaluate
+from lamoid.recipes.runs import runs
 from lamoid.recipes.train import train
 from lamoid.weights.folder import load_model, open_folder
 
@@ -76,6 +77,8 @@ def test_gain_and_forgetting_are_differences_of_what_evaluate_measures(place: Pa
     assert json.loads((tmp_path / "out" / "adapt.json").read_bytes())["rows"][1]["gain"] == full.gain
     assert found.picture is not None
     assert Path(found.picture).read_bytes().startswith(b"\x89PNG")
+    listed = runs([tmp_path / "out"]).runs
+    assert [(one.name, one.state) for one in listed] == [("out", "adapted"), ("full", "finished")]
     again = run(place, tmp_path / "out", methods=["full", "fused"], resume=True)
     assert again.rows[1].new == full.new
     with pytest.raises(InputError, match=r"text.new: was made with other settings: hold_out\."):
@@ -120,6 +123,8 @@ def test_the_parts_of_a_domain_share_nothing_and_lose_nothing(count: int, tmp_pa
         ({"replay": 1.0}, "replay: is 1.0"),
         ({"hold_out": 0.0}, "hold_out: is 0.0"),
         ({"set": ["training.stepps=3"]}, "training.stepps: is no key"),
+        ({"set": ["model.from=elsewhere"]}, "--set model.from=elsewhere: names another model. Name the folder"),
+        ({"set": ["data.train=x.txt"]}, "--set data.train=x.txt: names other text. Name the texts with --to"),
         ({"to": ["nowhere.txt"]}, "nowhere.txt"),
     ],
 )

@@ -110,6 +110,34 @@ def test_rules_that_cannot_be_used_are_named(
     assert not (tmp_path / "o.jsonl").exists()
 
 
+@pytest.mark.parametrize(("how", "kept"), [("replace", "The caf\ufffd\ufffd"), ("skip", "The caf")])
+def test_a_file_with_some_bytes_that_are_no_text_is_mended_and_reported(how: str, kept: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"The caf\xe9\x00" + b" is open until the evening, and longer in summer." * 9)
+    (tmp_path / "b.txt").write_text(SOUND[1])
+    with pytest.raises(InputError, match=r"a.txt: has a NUL byte at byte offset 8.*lamoid clean --encoding-errors"):
+        clean([str(tmp_path)], out=tmp_path / "o.jsonl", workers=1)
+    off = ["unicode.most_lost=0.1", "repetition.on=false"]
+    result = clean([str(tmp_path)], out=tmp_path / "o.jsonl", encoding_errors=how, set=off, workers=1)
+    assert texts(tmp_path / "o.jsonl")[0].startswith(f"{kept} is open")
+    rule = next(rule for rule in result.report.rules if rule.rule == "encoding")
+    assert (rule.changed, rule.dropped, rule.characters) == (1, 0, 2)
+    assert f"{tmp_path / 'a.txt'}: byte offset 7: e9" in "\n".join(result.lines())
+    assert "files          1  places              2" in "\n".join(result.lines())
+    (tmp_path / "rules.toml").write_text(f"[clean.encoding]\nerrors = '{how}'\n[clean.near]\non = false\n")
+    again = clean([str(tmp_path / "a.txt")], out=tmp_path / "p.jsonl", rules=tmp_path / "rules.toml", set=off)
+    assert again.report.rules[0] == rule
+    tokenizer([str(tmp_path / "b.txt")], out=tmp_path / "t", vocab=300)
+    options = {"tokenizer": tmp_path / "t", "set": [*off, f"encoding.errors={how}"]}
+    prepared = prepare([str(tmp_path / "a.txt")], out=tmp_path / "shards", **options)
+    assert prepared.cleaning is not None
+    assert prepared.cleaning.rules[0] == rule
+
+
+def test_an_unknown_way_with_such_bytes_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"encoding.errors: is 'ignore'. Choose one of refuse, replace, skip"):
+        clean([str(source)], out=tmp_path / "o.jsonl", encoding_errors="ignore")
+
+
 def test_what_cannot_be_written_or_leaves_nothing_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends with '.txt'. Give a name with .jsonl or .jsonl.gz"):
         clean([str(source)], out=tmp_path / "out.txt")

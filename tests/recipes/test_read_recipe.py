@@ -85,9 +85,20 @@ def test_overrides_are_toml_values_or_texts() -> None:
         ("optimizer.learning_rate=nan", "recipe: optimizer.learning_rate: is nan"),
         ("optimizer.betas=[0.9, 1.0]", "recipe: optimizer.betas: is 1"),
         ("training.steps=0", "recipe: training.steps: is 0, must lie from 1"),
-        ("training.steps=many", "recipe: training.steps: is 'many', expected `int`"),
+        ("training.steps=many", "recipe: training.steps: is 'many', must be a whole number. .* training.steps = "),
         ("training.batch=0", "recipe: training.batch: is 0"),
-        ("training.accumulation=1.5", "recipe: training.accumulation: is 1.5, expected `int`"),
+        (
+            "training.accumulation=1.5",
+            "recipe: training.accumulation: is 1.5, must be a whole .*training.accumulation = 1",
+        ),
+        ("model.width=many", "recipe: model.width: is 'many', must be a whole number. .* model.width = 256"),
+        ("optimizer.betas=3", r"recipe: optimizer.betas: is 3, must be a list.*optimizer.betas = \[0.9, 0.95\]"),
+        ("data.train=3", r"recipe: data.train: is 3, must be a list. .* data.train = \["),
+        ("data.train=[3]", r"recipe: data.train\[0\]: must be a text. Write for instance .text"),
+        ("moves=3", r"recipe: moves: is 3, must be a list. Write a table \[\[moves\]\]"),
+        ("device=3", "recipe: device: is 3, must be a text. .* device = .cpu"),
+        ("training=3", r"recipe: training: is 3, must be a table. Write a table \[training\]"),
+        ("average.kind=mean", "recipe: average.kind: is 'mean', which is not known. Choose one of ema, last"),
         ("objective=guess", "recipe: objective.kind: is 'guess'"),
         ("training.clip=inf", "recipe: training.clip: is inf"),
         ("schedule.warmup=10", "recipe: schedule.warmup: is 10, not less than training.steps 10"),
@@ -108,6 +119,20 @@ def test_overrides_are_toml_values_or_texts() -> None:
 def test_what_is_wrong_is_named(override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_recipe(make(), [override])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('train="b", weight="much"', "recipe: data.sources.de.weight: is 'much', must be a number"),
+        ('train="b", weight=-1', "recipe: data.sources.de.weight: is -1"),
+        ('train="b", weigth=1', "recipe: data.sources.de.weigth: .* Perhaps you mean data.sources.de.weight"),
+        ("weight=1", "recipe: data.sources.de.train: is empty"),
+    ],
+)
+def test_what_is_wrong_in_a_mixture_is_named_by_its_source(table: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_recipe(make(), [f'data={{sources={{en={{train="a", weight=2}}, de={{{table}}}}}}}'])
 
 
 def test_missing_tables_are_named() -> None:

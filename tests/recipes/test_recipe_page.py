@@ -1,4 +1,4 @@
-"""docs/recipe.md lists every key of a recipe with its default, and no other."""
+"""docs/recipe.md lists every key of a recipe, and of the rules of cleaning, with its default, and no other."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from lamoid.recipes.training_recipe import TrainingRecipe
+from lamoid.text.clean_rules import CleanSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 ROWS = dict(re.findall(r"^\| `([a-z_.]+)` \|(?: (.*?))?? \|", PAGE.read_text(encoding="utf-8"), flags=re.M))
@@ -31,6 +32,9 @@ def keys() -> dict[str, set[str]]:
                 plain = isinstance(field.default, str | int | float | tuple)
                 shown = f"`{json.dumps(field.default)}`" if plain else ""
                 found.setdefault(f"{top.encode_name}.{field.encode_name}", set()).add(shown)
+    for rule in msgspec.structs.fields(CleanSpec):
+        for field in msgspec.structs.fields(rule.type):
+            found[f"clean.{rule.name}.{field.name}"] = {f"`{json.dumps(field.default)}`"}
     return found
 
 

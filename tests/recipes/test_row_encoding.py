@@ -1,5 +1,6 @@
 """How rows become tokens: tags on the words' first tokens, answers where they stand, and packed chats as alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ def data(tokenizer: Tokenizer, names: tuple[str, ...] = (), *, source: bool = Fa
 
 def drawn_words(count: int) -> list[str]:
     return [str(word) for word in np.random.default_rng(int(torch.randint(1 << 30, ()))).choice(WORDS, count)]
+
+
+def test_rows_are_known_by_what_they_say_and_not_by_where_they_lie(tokenizer: Tokenizer) -> None:
+    def identity(*rows: object) -> dict[str, Any]:
+        return RowData(tokenizer, list(rows), list(rows)).identity()
+
+    said = [{"role": "user", "content": "x", "name": "Ann"}]
+    rows = [Tagged(("a", "b"), ("X", "Y"), "here:1"), Chat(said, {}, "here:2"), Pair("a", "b", "here:3")]
+    moved = [replace(row, name="there:9") for row in rows]
+    assert identity(*rows) == identity(*moved)
+    other = [{"role": "user", "content": "x", "name": "Bob"}]
+    changed = [replace(rows[0], tags=("X", "X")), replace(rows[1], messages=other), replace(rows[2], target="c")]
+    found = [identity(*rows[:at], row, *rows[at + 1 :]) for at, row in enumerate(changed)]
+    assert all(each["train"] != identity(*rows)["train"] for each in found)
+    assert identity(*rows[::-1]) != identity(*rows)
 
 
 @pytest.mark.parametrize("joint", [" ", ""])
@@ -218,3 +234,22 @@ def test_real_tags_are_learnt_on_a_small_scale(data_folder: Path, tmp_path: Path
     assert result.validation_loss is not None
     assert result.validation_loss < 1.3 * float(-(shares * np.log(shares)).sum())
     assert result.metrics["accuracy"] > 0.85
+
+
+def test_rows_are_known_by_what_they_say_and_not_by_where_they_stand(tokenizer: Tokenizer) -> None:
+    def identity(*rows: Any) -> Any:
+        return RowData(tokenizer, list(rows), None).identity()["train"]
+
+    kinds = [
+        lambda said, name: Answered(said, said, "label", name),
+        lambda said, name: Tagged((said,), ("T",), name),
+        lambda said, name: Question(said, "who?", (("x", 0),), name),
+        lambda said, name: Chat([{"role": "user", "content": said, "name": "Ann"}], {}, name),
+        lambda said, name: Pair(said, "target", name),
+    ]
+    found = [[identity(make(said, name)) for said, name in zip("aab", "xyx", strict=True)] for make in kinds]
+    for here, moved, other in found:
+        assert here == moved != other
+    assert identity(Tagged(("a",), ("T",), "x")) != identity(Tagged(("a",), ("U",), "x"))
+    spoken, renamed = ([{"role": "user", "content": "x", "name": name}] for name in ("Ann", "Ben"))
+    assert identity(Chat(spoken, {}, "x")) != identity(Chat(renamed, {}, "x"))

@@ -16,13 +16,15 @@ import tomli_w
 
 from lamoid.cli.main import run as command
 from lamoid.errors import InputError
+from lamoid.recipes import adapt, tune
 from lamoid.recipes.recorded_metrics import MOST_BYTES, read_metrics
-from lamoid.recipes.recorded_run import is_held
+from lamoid.recipes.recorded_run import SEVERAL, is_held
 from lamoid.recipes.run_chart import ticks
 from lamoid.recipes.run_curves import thinned
 from lamoid.recipes.run_folder import claim_folder
 from lamoid.recipes.runs import runs
 from lamoid.recipes.train import train
+from lamoid.recipes.tuning_study import StoredTrials, Trial, write_trials
 
 HOLD = """
 import fcntl, os, sys
@@ -96,7 +98,27 @@ def test_whether_a_run_still_goes_on_is_told_without_taking_its_lock(tmp_path: P
         pass
 
 
-class _Recipe(msgspec.Struct):
+def test_adaptations_and_searches_are_no_runs_that_died(tmp_path: Path) -> None:
+    """What ends them writes these files; a search's own list says how each of its runs ended."""
+    assert set(SEVERAL) == {adapt.RESULT, tune.RESULT}
+    search, adaptation = made_up(tmp_path / "search", []), made_up(tmp_path / "adaptation", [])
+    states = ("done", "abandoned", "failed")
+    trials = [Trial(n, {}, [], state, None, [], 1.0) for n, state in enumerate(states)]
+    write_trials(search, StoredTrials(["seed=1|2"], 0, trials))
+    for number in range(3):
+        made_up(search / "runs" / f"{number:04}", [3.0])
+    (adaptation / "text").mkdir()
+    made_up(adaptation / "full", [3.0])
+    found = runs([search, adaptation]).runs
+    assert [run.state for run in found] == ["stopped", "died", "given up", "failed", "stopped", "died"]
+    (search / tune.RESULT).write_text("{}")
+    (adaptation / adapt.RESULT).write_text("{}")
+    assert [run.state for run in runs([tmp_path]).runs] == ["adapted", "searched"]
+    (search / "trials.json").write_text("[")
+    assert [run.state for run in runs([search / "runs"]).runs] == ["died"] * 3
+
+
+class _Recipe(msgspec.Struct, forbid_unknown_fields=True):
     seed: int = 1
 
 

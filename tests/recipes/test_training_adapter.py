@@ -5,15 +5,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lamoid.errors import InputError
+from lamoid.recipes.runs import runs
 from lamoid.recipes.train import train
 from lamoid.verbs.llama import load
 from lamoid.weights.folder import load_model, open_folder
 
+FILE = "adapter_model.safetensors"
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog does not mind.\n" * 40
 OTHER = "a lazy quick dog minds the fox. does it jump over brown dogs? it does not.\n" * 40
 
@@ -143,6 +146,10 @@ def test_frozen_parts_stay_to_the_bit(table: dict, changed: set[str], recipe: di
     [
         ({"adapter": {"rank": 0}}, "rank"),
         ({"adapter": {"rank": 10**9}}, "rank"),
+        (
+            {"adapter": {"rank": 33}},
+            r"adapter\.rank: is 33, above 32, the smaller side of blocks\.0\.mixer\.query\. Lower",
+        ),
         ({"adapter": {"alpha": float("inf")}}, "alpha"),
         ({"adapter": {"dropout": 1.0}}, "dropout"),
         ({"adapter": {"targets": []}}, "targets"),
@@ -172,3 +179,18 @@ def test_an_adapter_needs_a_model(recipe: dict, tmp_path: Path) -> None:
     words = {**recipe, "model": {"family": "llama", "width": 32}, "adapter": {}}
     with pytest.raises(InputError, match=r"model\.from"):
         train(words, out=tmp_path / "run")
+
+
+def test_a_model_and_what_is_trained_of_it_are_counted_apart(recipe: dict, base: Path, tmp_path: Path) -> None:
+    result = train({**recipe, "adapter": {"rank": 32}, "log": {**recipe["log"], "every": 5}}, out=tmp_path / "run")
+    assert result.parameters == open_folder(base).spec.parameters() == open_folder(result.model).spec.parameters()
+    written = sum(tensor.numel() for tensor in load_file(tmp_path / "run" / "adapter" / FILE).values())
+    assert result.trained_parameters == written
+    assert f"{result.parameters} parameters ({written} trained), 20 steps" in "\n".join(result.lines())
+    assert msgspec.structs.replace(result, remarks=["something"]).lines()[-2:] == [
+        "something",
+        f"go on: {result.go_on}",
+    ]
+    assert runs([tmp_path / "run"]).runs[0].parameters == result.parameters
+    (tmp_path / "run" / "result.json").unlink()
+    assert runs([tmp_path / "run"]).runs[0].parameters == result.parameters

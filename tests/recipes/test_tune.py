@@ -9,6 +9,7 @@ import pytest
 from lamoid.errors import InputError
 from lamoid.recipes import tune as module
 from lamoid.recipes.read_recipe import read_recipe
+from lamoid.recipes.runs import runs
 from lamoid.recipes.train import train
 from lamoid.recipes.training_recipe import TrainingRecipe
 from lamoid.recipes.tune import Tuning, tune
@@ -58,6 +59,7 @@ def test_the_search_finds_a_better_rate_and_its_recipe_gives_the_same_loss(recip
     assert json.loads((tmp_path / "search" / "tuning.json").read_bytes())["loss"] == found.loss
     assert found.picture is not None
     assert Path(found.picture).read_bytes().startswith(b"\x89PNG")
+    assert [run.state for run in runs([tmp_path / "search"]).runs] == ["searched", *["finished"] * 6]
     kept = {path.parent.name for path in (tmp_path / "search" / "runs").glob("*/model")}
     assert kept == {"0000", f"{found.best:04}"}, "the weights of beaten runs are let go"
 
@@ -107,8 +109,24 @@ def test_a_run_that_diverges_is_recorded_and_the_search_goes_on(
     states = {(trial.overrides[0].partition("=")[2], trial.state) for trial in found.trials[1:]}
     assert ("0.02", "failed") in states
     assert states <= {("0.02", "failed"), ("1e-3", "done")}
+    for trial in found.trials:
+        left = {path.name for path in (tmp_path / "search" / "runs" / f"{trial.number:04}").iterdir() if path.is_dir()}
+        assert ("model" in left) == (trial.number in (0, found.best))
     with pytest.raises(InputError, match=r"all 1 runs failed: .*loss is nan"):
         tune(recipe, search=search, set=["optimizer.learning_rate=0.02"], out=tmp_path / "none", runs=1)
+
+
+def test_of_runs_that_are_beaten_no_weights_are_left(recipe: dict, tmp_path: Path) -> None:
+    train(recipe, out=tmp_path / "base")
+    given = {**recipe, "model": {"from": str(tmp_path / "base" / "model")}, "adapter": {"rank": 2}}
+    del given["tokenizer"]
+    given["evaluation"] = {"every": 4, "keep_best": True}
+    given["average"] = {"kind": "ema", "decay": 0.5}
+    found = tune(given, search=["optimizer.learning_rate=1e-6|1e-3"], out=tmp_path / "search", runs=5, prune=False)
+    for trial in found.trials:
+        left = {path.name for path in (tmp_path / "search" / "runs" / f"{trial.number:04}").iterdir() if path.is_dir()}
+        kept = {"model", "best", "average", "adapter", "best-adapter", "average-adapter"}
+        assert left - {"data"} == (kept if trial.number in (0, found.best) else set())
 
 
 def test_values_that_do_not_go_together_are_one_run_that_failed(recipe: dict, tmp_path: Path) -> None:

@@ -275,3 +275,19 @@ def test_a_tokenizer_gets_the_control_tokens_only_for_a_new_model() -> None:
     assert with_template(grown, "chatml", may_grow=False).fingerprint() == grown.fingerprint()
     with pytest.raises(InputError, match="im_start"):
         choose_template(with_template(old, "chatml", may_grow=False), "chatml")
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (BUILT_IN["chatml"].source, ["<|im_end|>"]),
+        (UNMARKED, ["<|im_end|>"]),
+        (WITH_NAMES, ["<|im_end|>"]),
+        (BUILT_IN["plain"].source, ["<|endoftext|>"]),
+        (SQUARE, ["<|endoftext|>"]),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", []),
+    ],
+)
+def test_an_answer_ends_with_the_control_token_behind_it(template: str, end: list[str], tokenizer: Tokenizer) -> None:
+    with ChatEncoder(tokenizer, (template, "template")) as encoder:
+        assert [tokenizer.pieces()[number] for number in encoder.answer_ends()] == end

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -97,3 +98,17 @@ def test_half_a_character_at_the_end_becomes_the_replacement_character(data_fold
         ids = tokenizer.encode("a👩")[:-1]
         assert "".join(streamed(tokenizer, ids, [])) == tokenizer.decode(ids)
         assert "\ufffd" in tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "characters"])
+def test_control_tokens_that_are_shown_stand_where_they_were_written(kind: Literal["bytes", "characters"]) -> None:
+    tokenizer = train_tokenizer(CORPUS, kind=kind, vocab=330, sentinels=3)
+    first, second, third = tokenizer.sentinels
+    fox, half = tokenizer.encode(" fox"), tokenizer.encode("\u4e2d")[:1] if kind == "bytes" else []
+    ids = [first, *fox, *half, second, *fox, third]
+    stream = tokenizer.stream(shown={first, second})
+    shown = "".join(map(stream.push, ids)) + stream.finish()
+    broken = "\ufffd" if half and tokenizer.decode(half) == "\ufffd" else tokenizer.decode(half)
+    assert shown == f"<extra_id_0> fox{broken}<extra_id_1> fox"
+    plain = tokenizer.stream()
+    assert "<" not in "".join(map(plain.push, ids)) + plain.finish()

@@ -150,6 +150,12 @@ def test_a_prompt_that_is_no_text_is_refused(llama: Llama, prompt: object) -> No
         llama.generate(prompt)  # type: ignore[call-overload]
 
 
+def test_half_a_surrogate_pair_is_blamed_on_the_prompt(llama: Llama) -> None:
+    with pytest.raises(InputError, match="character 3") as caught:
+        llama.generate(["fine", "One\udcff"])
+    assert caught.value.culprit == "prompt"
+
+
 @pytest.mark.parametrize("wrong", [{"device": "nowhere"}, {"device": "cuda:99"}, {"dtype": "int8"}, {"dtype": "x"}])
 def test_a_device_or_dtype_that_is_not_there_is_refused(llama: Llama, tmp_path: Path, wrong: dict[str, str]) -> None:
     llama.save(tmp_path / "a")

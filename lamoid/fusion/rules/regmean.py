@@ -33,7 +33,8 @@ def regmean(passes: Passes, weights: Sequence[float], options: RegmeanOptions) -
     sum_i w_i |X_i W^T - X_i W_i^T|^2; what stands off the diagonal of G_i is multiplied with ``alpha``.
 
     Products of shape (1, width, width) say that the tensor's rows, not its columns, are inputs. Tensors without
-    products are averaged with w_i. An input that never varied from 0 is averaged too.
+    products are averaged with w_i. An input that never varied from 0 is averaged too. RegMean++ (Nguyen et al., 2025,
+    arXiv 2508.03121) is the same of inputs behind merged layers.
     """
     shares = [weight / sum_to_divide_by(weights, math.fsum(weights)) for weight in weights]
     products = [passes.statistic(member) for member in range(passes.members)]

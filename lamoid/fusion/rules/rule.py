@@ -101,7 +101,7 @@ class Rule:
     weighted: bool = True
     """Whether it takes a weight a member."""
     unit: Literal["element", "row", "tensor"] = "element"
-    statistic: Literal["fisher", "gram"] | None = None
+    statistic: Literal["fisher", "gram", "merged_gram"] | None = None
     survey: Callable[[Passes, Sequence[float], Any], Options] | None = None
     """A pass over the whole model before any tensor, which gives the options that the plans are called with."""
     room: Callable[[tuple[int, ...], int], int] | None = None

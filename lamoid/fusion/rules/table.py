@@ -29,6 +29,7 @@ from lamoid.fusion.rules.della import (
 from lamoid.fusion.rules.expo import ExpoOptions, expo
 from lamoid.fusion.rules.fisher import FisherOptions, fisher, survey_fisher
 from lamoid.fusion.rules.iso_c import iso_c
+from lamoid.fusion.rules.iso_cts import IsoCtsOptions, iso_cts
 from lamoid.fusion.rules.karcher import KarcherOptions, karcher
 from lamoid.fusion.rules.linear import LinearOptions, linear
 from lamoid.fusion.rules.magmax import MagmaxOptions, magmax
@@ -146,6 +147,15 @@ RULES: dict[str, Rule] = {
         unit="tensor",
         room=spectral_room,
     ),
+    "iso_cts": Rule(
+        iso_cts,
+        "The same, with room for each task's own directions: for many tasks.",
+        IsoCtsOptions,
+        "needed",
+        weighted=False,
+        unit="tensor",
+        room=spectral_room,
+    ),
     "fisher": Rule(
         fisher,
         "Weigh each number by how much its member's loss hangs on it.",
@@ -159,6 +169,14 @@ RULES: dict[str, Rule] = {
         RegmeanOptions,
         unit="tensor",
         statistic="gram",
+        room=regmean_room,
+    ),
+    "regmean_plusplus": Rule(
+        regmean,
+        "The same, with the inputs that the fused model's own earlier layers give.",
+        RegmeanOptions,
+        unit="tensor",
+        statistic="merged_gram",
         room=regmean_room,
     ),
 }

@@ -24,7 +24,7 @@ def spectral_room(shape: tuple[int, ...], members: int) -> int:
     """Give the bytes for the singular values of matrices, held whole in float64; other tensors go by elements."""
     if len(shape) != 2:
         return 0
-    return 8 * ((members + 8) * shape[0] * shape[1] + 4 * min(shape) * (min(shape) + max(shape)))
+    return 8 * ((members + 16) * shape[0] * shape[1] + 4 * min(shape) * (min(shape) + max(shape)))
 
 
 def tsv_m(passes: Passes, weights: Sequence[float], options: SpectralOptions) -> Combine:
@@ -39,16 +39,20 @@ def tsv_m(passes: Passes, weights: Sequence[float], options: SpectralOptions) ->
     kept = max(1, min(passes.shape) // count)
 
     def combine(piece: Piece) -> Tensor:
-        parts = [torch.linalg.svd(delta, full_matrices=False) for delta in piece.deltas()]
-        left = _orthogonal(torch.cat([part.U[:, :kept] for part in parts], dim=1))
-        right = _orthogonal(torch.cat([part.Vh[:kept] for part in parts], dim=0))
-        values = torch.cat([part.S[:kept] for part in parts])
-        return base_of(piece).add((left * values) @ right, alpha=options.lambda_)
+        lefts, values, rights = zip(*(strongest(delta, kept) for delta in piece.deltas()), strict=True)
+        left, right = nearest_orthogonal(torch.cat(lefts, 1)), nearest_orthogonal(torch.cat(rights, 0))
+        return base_of(piece).add((left * torch.cat(values)) @ right, alpha=options.lambda_)
 
     return combine
 
 
-def _orthogonal(matrix: Tensor) -> Tensor:
+def strongest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the ``count`` largest singular triplets (rows, count), (count,), (count, columns), and hold no others."""
+    found = torch.linalg.svd(matrix, full_matrices=False)
+    return found.U[:, :count].clone(), found.S[:count].clone(), found.Vh[:count].clone()
+
+
+def nearest_orthogonal(matrix: Tensor) -> Tensor:
     """Give the nearest matrix with orthonormal rows or columns (Procrustes)."""
     found = torch.linalg.svd(matrix, full_matrices=False)
     return found.U @ found.Vh
