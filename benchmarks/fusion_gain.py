@@ -49,7 +49,7 @@ from lamoid.recipes.adamerging import adamerge_classifiers
 from lamoid.weighing.softmax import softmax_weights
 
 ROOT = Path(__file__).parents[1]
-FACTORS = (0.25, 0.5, 0.75, 1.0, 1.5)
+FACTORS = (0.1, 0.2, 0.3, 0.5, 1.0)
 """Tried for what a rule multiplies the sum of changes by."""
 SKIPPED = {"linear"}
 Judge = Callable[[dict[str, torch.Tensor]], Scores]
@@ -72,7 +72,7 @@ def contest(members: Members, measure: Judge, judge: Judge, losses: list[float])
         ),
         "greedy": lambda: list(greedy_soup(losses, linear_loss)),
         "pack": lambda: list(pack(losses, linear_loss)),
-        "search": lambda: list(search_simplex(linear_loss, equal, 30)),
+        "search": lambda: list(search_simplex(linear_loss, equal, 24)),
     }
     for name, weigh in weightings.items():
         weights = weigh()
@@ -109,7 +109,7 @@ def run_texts(place: Path, seed: int) -> list[Row]:
     experts = [train_expert(base, texts, domain, place / str(seed) / domain, seed) for domain in DOMAINS]
     joint = train_jointly(base, texts, place / str(seed) / "joint", seed)
     measuring, judging = (
-        Texts(texts, list(DOMAINS), part, base, share) for part, share in (("measure", 4), ("judge", 1))
+        Texts(texts, list(DOMAINS), part, base, share) for part, share in (("measure", 6), ("judge", 2))
     )
     members = Members.open(experts, base, seed)
     own_texts = [read_lines(texts / domain / "measure.jsonl") for domain in DOMAINS]
