@@ -1,6 +1,5 @@
 """What a rule needs of each member besides its numbers: read where it is given, else measured for this fusion."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ from lamoid.recipes.progress import Progress
 from lamoid.weights.durable import durable_folder
 from lamoid.weights.folder import ModelFolder
 from lamoid.weights.read import Tensors, open_tensors
+from lamoid.weights.scratch import scratch_folder
 
 
 @contextmanager
@@ -39,10 +39,8 @@ def with_statistics(plan: Plan, texts: Sequence[str], progress: Progress | None)
     memory = plan.memory // plan.recipe.workers
     if kind != "fisher":
         check_memory(replace(plan, statistics=[expected_products(folder) for folder in plan.members]), memory)
-    parent = plan.out.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{plan.out.name}.statistics-", dir=parent) as beside:
-        places = [Path(beside) / str(index) if path is None else Path(path) for index, path in enumerate(given)]
+    with scratch_folder(plan.out, "statistics") as beside:
+        places = [beside / str(index) if path is None else Path(path) for index, path in enumerate(given)]
         if kind == "merged_gram":
             _measure_together(plan, texts, places, progress)
         for place, path, folder in zip(places, given, plan.members, strict=True):

@@ -1,6 +1,5 @@
 """The steps of a fusion whose results are used further on and not kept."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,24 +8,23 @@ import msgspec
 
 from lamoid.errors import InputError
 from lamoid.recipes.fusion_recipe import FusionRecipe, MemberTable, StepTable
+from lamoid.weights.scratch import scratch_folder
 
 
 @contextmanager
 def run_steps(recipe: FusionRecipe, run: Callable[[FusionRecipe], object]) -> Iterator[FusionRecipe]:
     """Run each step by ``run`` and give the recipe of the rest, its steps' names replaced by their folders.
 
-    The folders stand hidden beside the output and are deleted at the end, also after an error.
+    The folders stand hidden beside the output and are deleted at the end, after a kill by the next fusion there.
     """
     check_steps(recipe)
     if not recipe.steps:
         yield recipe
         return
-    parent = Path(recipe.out).absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{Path(recipe.out).name}.steps-", dir=parent) as folder:
+    with scratch_folder(Path(recipe.out), "steps") as folder:
         done: dict[str, str] = {}
         for step in recipe.steps:
-            target = str(Path(folder) / step.name)
+            target = str(folder / step.name)
             run(_as_recipe(recipe, step, done, target))
             done[step.name] = target
         members, base = _resolve(recipe.members, recipe.base, done)
