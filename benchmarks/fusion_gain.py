@@ -74,6 +74,8 @@ def contest(members: Members, measure: Judge, judge: Judge, losses: list[float])
         "pack": lambda: list(pack(losses, linear_loss)),
         "search": lambda: list(search_simplex(linear_loss, equal, 24)),
     }
+    if count > 4:
+        del weightings["pack"]  # 20 mixtures a member
     for name, weigh in weightings.items():
         weights = weigh()
         yield _row("linear", name, judge(members.fuse("linear", weights)), weights=weights)
@@ -146,10 +148,8 @@ def run_tasks(place: Path, seed: int) -> list[Row]:
     members = Members.open(paths, base, seed)
     folders = dict(zip(TASKS, members.folders, strict=True))
 
-    def labels(task: str) -> list[str]:
-        return labels_of(folders[task])
-
-    measuring, judging = (Tasks(rows_at, list(TASKS), part, base, labels) for part in ("measure", "judge"))
+    labels = {task: labels_of(folder) for task, folder in folders.items()}
+    measuring, judging = (Tasks(rows_at, labels, part, base, most) for part, most in (("measure", 150), ("judge", 500)))
 
     def scored(tasks: Tasks, fused: dict[str, torch.Tensor]) -> Scores:
         return tasks.score(lambda task: (build(folders[task], fused), slice(None)))
@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--task-seeds", type=int, nargs="+", help="of the classifiers, if others than --seeds")
     parser.add_argument("--only", nargs="+", choices=["texts", "tasks"], default=["texts", "tasks"])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -248,17 +249,18 @@ def main() -> None:
         if not (arguments.scratch / "rows" / name).is_dir():
             write_task(name, arguments.data, arguments.scratch / "rows" / name)
     tables = {}
+    seeds = {"texts": arguments.seeds, "tasks": arguments.task_seeds or arguments.seeds}
     for kind in arguments.only:
         by_seed = []
-        for seed in arguments.seeds:
+        for seed in seeds[kind]:
             by_seed.append(known_rows(kind, arguments.scratch, seed))
         tables[kind] = summarise(by_seed)
     if set(tables) != {"texts", "tasks"}:
         return  # the rest is for when both are there
-    report = {"date": date.today().isoformat(), "seeds": arguments.seeds, "torch": torch.__version__, "tables": tables}
+    report = {"date": date.today().isoformat(), "seeds": seeds, "torch": torch.__version__, "tables": tables}
     path = ROOT / "benchmarks" / "results" / f"fusion-gain-{report['date']}.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_page(ROOT / "docs" / "fusion.md", tables, arguments.seeds)
+    write_page(ROOT / "docs" / "fusion.md", tables, seeds)
     draw(tables, ROOT / "docs" / "curves" / "fusion-gain.png")
 
 

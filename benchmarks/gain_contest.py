@@ -107,11 +107,11 @@ class Texts:
 class Tasks:
     """Scores classifiers on a part of each task: how many answers are wrong."""
 
-    def __init__(self, place: Path, tasks: Sequence[str], part: str, tokenizer: Path, labels: Callable) -> None:
+    def __init__(self, place: Path, tasks: Mapping[str, list[str]], part: str, tokenizer: Path, most: int) -> None:
         read, self.rows = Tokenizer.read(tokenizer), {}
-        for task in tasks:
+        for task, names in tasks.items():
             entries = [json.loads(line) for line in (place / task / f"{part}.jsonl").read_text("utf-8").splitlines()]
-            names = labels(task)
+            entries = entries[:most]
             ids = [cut_single(ids, read, 96, keep_end=True) for ids in read.encode_many([e["text"] for e in entries])]
             targets = torch.tensor([names.index(entry["label"]) for entry in entries])
             self.rows[task] = TextRows(task, [np.asarray(row, np.int64) for row in ids], targets)

@@ -9,14 +9,14 @@ MEASURES = {"texts": "nats a token", "tasks": "share of wrong answers"}
 COLOURS = {"better": "#3a7d44", "worse": "#c1440e", "same": "#777777"}
 
 
-def write_page(page: Path, tables: Tables, seeds: list[int]) -> None:
+def write_page(page: Path, tables: Tables, seeds: dict[str, list[int]]) -> None:
     """Put each table between its marks."""
     text = page.read_text(encoding="utf-8")
     for kind, rows in tables.items():
         begin, end = BEGIN.format(kind), END.format(kind)
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
-        text = before + begin + "\n" + "\n".join(_table(kind, rows, seeds)) + "\n" + end + after
+        text = before + begin + "\n" + "\n".join(_table(kind, rows, seeds[kind])) + "\n" + end + after
     page.write_text(text, encoding="utf-8")
 
 

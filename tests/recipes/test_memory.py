@@ -14,7 +14,7 @@ from lamoid.assembly.model import LanguageModel
 from lamoid.text.training import train_tokenizer
 from lamoid.verbs.llama import Llama
 
-BOUND = 50 * 2**20
+BOUND = 52 * 2**20
 TEXTS = [f"document {n} has {n * n} letters, or not.\n" for n in range(60)]
 WATCHED = """
 import sys, threading
