@@ -40,7 +40,7 @@ class Unpacked(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         done = 0
         while done < len(view):
-            if not self._held and not self._unpacker.unconsumed_tail and not self._refill():
+            if not self._held and not self._refill():
                 break
             data = self._unpack(len(view) - done)
             view[done : done + len(data)] = data
@@ -68,16 +68,15 @@ class Unpacked(io.RawIOBase):
                 if not self._held:
                     return b""
             self._unpacker, self._is_whole = zlib.decompressobj(_WRAPPED), False
-        packed = self._unpacker.unconsumed_tail or self._held
-        self._held = b""
         try:
-            data = self._unpacker.decompress(packed, most)
+            data = self._unpacker.decompress(self._held, most)
         except zlib.error as error:
-            offset = self._read - len(packed)
+            offset = self._read - len(self._held)
             reason = str(error).partition(": ")[2] or str(error)
             problem = f"is no whole gzip file: {reason}, after byte offset {offset}"
             raise InputError(self._path, problem, _COPY) from error
-        if self._unpacker.eof:
+        self._held = self._unpacker.unconsumed_tail
+        if self._unpacker.eof:  # zlib leaves the same bytes in both then
             self._held = self._unpacker.unused_data
             self._is_whole = self._has_member = True
         return data

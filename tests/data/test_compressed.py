@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import random
 import subprocess
 import tracemalloc
 import zlib
@@ -103,6 +104,19 @@ def test_a_packed_file_that_shrinks_or_grows_is_refused(tmp_path: Path, monkeypa
         os.truncate(path, size)
         with pytest.raises(InputError, match=match):
             list(blocks)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_zeros_behind_the_last_member_are_filling_wherever_the_blocks_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    text = random.Random(seed).randbytes(2_000).hex()
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(text.encode()) + bytes(200))
+    for block in range(40, 72):
+        monkeypatch.setattr(compressed, "BLOCK", block)
+        monkeypatch.setattr(files, "BLOCK", block)
+        assert "".join(text_blocks(path)) == text
 
 
 def test_a_bomb_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
