@@ -6,7 +6,7 @@ Three LLaMAs with random bf16 weights, and the base that they are near, are made
 next run: 2.2 GB each, 16 GB in all with the outputs (``--small``: 90 MB each). For each rule each round runs ``lamoid
 fuse``, for linear also with ``--verify``, ``mergekit-yaml`` and the copy (read all models, write as much as one, sync),
 each in a process of its own, timed from start to end, its anonymous memory sampled every 5 ms. Needs the extra ``dev``.
-The medians are printed and written to benchmarks/results/.
+The medians are printed and written to benchmarks/results/; with ``--rules`` the others of the same day stay there.
 """
 
 import argparse
@@ -232,17 +232,18 @@ def main() -> None:
             print(f"making {model}", flush=True)
             make_model(model, SMALL if arguments.small else LARGE, number)
     os.sync()
-    load = os.getloadavg()
     bytes_each = (models[0] / "model.safetensors").stat().st_size
     result = {}
     for rule in arguments.rules.split(","):
-        result[rule] = measure(arguments.scratch, models, rule, arguments.runs)
+        load = os.getloadavg()
+        result[rule] = {**measure(arguments.scratch, models, rule, arguments.runs), "load_average_before": load}
         show(rule, result[rule], (RULES[rule][0] + RULES[rule][1]) * bytes_each, bytes_each)
     versions = {name: version(name) for name in ("lamoid", "torch", "mergekit")}
     record = {"date": date.today().isoformat(), "model": size, "bytes": bytes_each, "machine": describe_machine()}
-    record |= {"load_average_before": load, "load_average_after": os.getloadavg(), **versions, "rules": result}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"fusion-{size}-{record['date']}.json"
+    earlier = json.loads(path.read_text())["rules"] if path.exists() else {}
+    record |= {**versions, "rules": {rule: row for rule in RULES if (row := (earlier | result).get(rule))}}
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"written to {path}")
 

@@ -18,6 +18,8 @@ from lamoid.fusion.rules.rule import Combine, Options, Rule
 from lamoid.fusion.source import Settings, Source, check_alike, in_content_order
 from lamoid.weights.header import TensorInfo
 
+ARITHMETIC = 2
+"""Rises where the bits of a result change: a fusion half written before is then begun anew."""
 MEMORY = 512 * 2**20
 _COPIED = 1 << 18
 
@@ -99,7 +101,7 @@ class Engine:
 
     def identity(self) -> str:
         """Give a hash of all that the result hangs on, as far as it is known without reading the models whole."""
-        digest = hashlib.sha256(repr((self.job.seed, self.job.device, torch.__version__)).encode())
+        digest = hashlib.sha256(repr((ARITHMETIC, self.job.seed, self.job.device, torch.__version__)).encode())
         for model in self._reading.models:
             held = [model.tensors] if model.statistics is None else [model.tensors, model.statistics]
             files = {tensors[name].file for tensors in held for name in tensors}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from lamoid.fusion.rules.rule import PIECE, Cut, Measure, Piece, Rule
 from lamoid.fusion.source import Source
 from lamoid.weights.header import TensorInfo
 
+_STRETCH = 1 << 10
+"""Numbers whose products are summed in their own precision: few enough for that, and for BLAS to use one thread."""
 T = TypeVar("T")
 Span = tuple[int, int]
 
@@ -103,6 +106,15 @@ class TensorPasses:
         sums = [row for rows in self.each(work) for row in rows]
         return [math.fsum(column) for column in zip(*sums, strict=True)]
 
+    def products(self, measure: Measure, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Give inner products: stretches in the quantities' own precision, pieces in float64, their sums exactly."""
+
+        def work(span: Span) -> list[list[float]]:
+            return [dot_wide(measure(piece), pairs) for piece in self.pieces(span, keep=True)]
+
+        sums = [row for rows in self.each(work) for row in rows]
+        return [math.fsum(column) for column in zip(*sums, strict=True)]
+
     def columns(self, measure: Measure) -> list[Tensor]:
         """Sum each quantity over all rows in float64, piece by piece in order."""
 
@@ -169,7 +181,7 @@ class TensorPasses:
             if statistics is not None:
                 taken = [self._shaped(x[begin : begin + size].to(wide)) for x in statistics]
             first = span[0] + begin
-            yield Piece(models, base, first, self._drawing(first, wide), taken)
+            yield Piece(models, base, first, self._drawing(first, wide), taken, self._choosing(first, wide))
         self._checked.add(span)
 
     def _stored(self, span: Span, keep: bool) -> Tensor:
@@ -201,6 +213,14 @@ class TensorPasses:
 
         return draw
 
+    def _choosing(self, first: int, like: Tensor) -> Callable[[int, float], Tensor]:
+        count, device = like.shape[1], like.device
+
+        def choose(member: int, share: float) -> Tensor:
+            return self._shaped(self._draws[member].below(first, count, share).to(device))
+
+        return choose
+
     def _statistics(self, span: Span) -> list[Tensor] | None:
         """Read the members' statistics for a slice, if the rule wants them by elements and all have them."""
         if self._reading.rule.statistic != "fisher":
@@ -229,6 +249,11 @@ class ModelPasses:
         sums = [part.totals(measure) for part in self._parts if part.elements]
         return [math.fsum(column) for column in zip(*sums, strict=True)]
 
+    def products(self, measure: Measure, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Give inner products over all elements of all tensors."""
+        sums = [part.products(measure, pairs) for part in self._parts if part.elements]
+        return [math.fsum(column) for column in zip(*sums, strict=True)]
+
     def columns(self, measure: Measure) -> list[Tensor]:
         """Refuse: the rows of different tensors have different columns."""
         raise ValueError("columns can be summed within one tensor only")
@@ -248,3 +273,18 @@ def sum_wide(values: Tensor) -> float:
     if flat.numel() <= PIECE:
         return float(flat.sum(dtype=torch.float64))
     return math.fsum(float(part.sum(dtype=torch.float64)) for part in flat.split(PIECE))
+
+
+def dot_wide(vectors: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """Give the inner products of pairs of vectors: of stretches in their own precision, and their sum in float64."""
+    if vectors[0].device.type != "cpu":
+        return [sum_wide(vectors[i] * vectors[j]) for i, j in pairs]
+    flat = [vector.reshape(-1).numpy() for vector in vectors]
+    whole = flat[0].size - flat[0].size % _STRETCH
+    stretches = [numbers[:whole].reshape(-1, _STRETCH) for numbers in flat]
+    sums = np.empty((len(pairs), len(stretches[0]) + 1), dtype=flat[0].dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, (i, j) in zip(sums, pairs, strict=True):
+            np.vecdot(stretches[i], stretches[j], out=row[:-1])
+            row[-1] = np.vecdot(flat[i][whole:], flat[j][whole:])
+    return sums.sum(1, dtype=np.float64).tolist()

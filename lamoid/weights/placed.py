@@ -162,18 +162,24 @@ class PlacedFile:
 
 
 def hash_from_disk(path: Path) -> str:
-    """Give the sha256 of a synced file as the disk has it, not the page cache."""
+    """Give the sha256 of a synced file as the disk has it, not the page cache: one buffer is read, the other hashed."""
     digest, done = hashlib.sha256(), 0
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    buffer = memoryview(_aligned())
     direct = _open_direct(path, os.O_RDONLY)
+    source = descriptor if direct is None else direct
+    now, ahead = memoryview(_aligned()), memoryview(_aligned())
     try:
         os.fsync(descriptor)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        while count := os.preadv(descriptor if direct is None else direct, [buffer], done):
-            digest.update(buffer[:count])
-            done += count
+        with ThreadPoolExecutor(1, "read-back") as reader:
+            count = os.preadv(source, [now], done)
+            while count:
+                done += count
+                coming = reader.submit(os.preadv, source, [ahead], done)
+                digest.update(now[:count])
+                count = coming.result()
+                now, ahead = ahead, now
     finally:
         for opened in (descriptor, direct):
             if opened is not None:

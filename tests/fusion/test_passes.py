@@ -13,6 +13,7 @@ from torch import Tensor
 from lamoid.errors import InputError
 from lamoid.fusion.draws import Draws
 from lamoid.fusion.memory import RESERVE
+from lamoid.fusion.passes import dot_wide
 from lamoid.fusion.rules.rule import PIECE, Combine, Options, Passes, Piece, Rule
 from lamoid.fusion.stream import Source, fuse_in_memory, stream_fusion
 from lamoid.weights.durable import durable_folder
@@ -40,13 +41,14 @@ def all_at_once(passes: Passes, weights: Sequence[float], options: Options) -> C
     """Use everything that a plan may: sums, the largest, draws, the base."""
     norms = passes.totals(lambda piece: [delta.square() for delta in piece.deltas()])
     cuts = passes.largest(lambda piece: [delta.abs() for delta in piece.deltas()], [passes.elements // 3] * 3)
+    products = passes.products(Piece.deltas, [(0, 1), (1, 2), (2, 2)])
 
     def combine(piece: Piece) -> Tensor:
         total = torch.zeros_like(piece.members[0])
         for index, delta in enumerate(piece.deltas()):
             mask = cuts[index].mask(piece, delta.abs()) & (piece.draw(index) < 0.7)
             total += delta * mask * (weights[index] / math.sqrt(norms[index] + 1.0))
-        return piece.members[0] + total
+        return piece.members[0] + total + piece.chosen(0, 0.4) * sum(products)
 
     return combine
 
@@ -170,6 +172,18 @@ def test_models_that_differ_are_named(tmp_path: Path) -> None:
         fuse_in_memory([other], wide, rule, lambda name: ([1.0], Options()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("elements", [1, 1023, 1024, PIECE + 7])
+def test_inner_products_are_those_of_float64(dtype: torch.dtype, elements: int) -> None:
+    generator = torch.Generator().manual_seed(elements)
+    vectors = [torch.randn(elements, generator=generator, dtype=dtype) for _ in range(3)]
+    pairs = [(0, 0), (0, 1), (2, 1)]
+    for (i, j), found in zip(pairs, dot_wide(vectors, pairs), strict=True):
+        lengths = float(vectors[i].double().norm() * vectors[j].double().norm())
+        true = math.fsum((vectors[i].double() * vectors[j].double()).tolist())
+        assert abs(found - true) < 8 * torch.finfo(dtype).eps * lengths
+
+
 def test_draws_are_uniform_and_hang_on_nothing_but_their_place() -> None:
     draws = Draws(1, "member", "tensor")
     whole = draws.between(0, 5 * PIECE + 17)
@@ -179,6 +193,10 @@ def test_draws_are_uniform_and_hang_on_nothing_but_their_place() -> None:
     for share in (0.01, 0.2, 0.5, 0.9):
         deviation = math.sqrt(share * (1 - share) / len(whole))
         assert float((whole < share).double().mean()) == pytest.approx(share, abs=5 * deviation)
+        within = draws.below(PIECE - 5, 3 * PIECE, share)
+        assert torch.equal(within.bool(), whole[PIECE - 5 : 4 * PIECE - 5] < share)
+    for share in (0.0, 1e-9, 2.0**-16, 1 - 2.0**-20, 1.0):
+        assert torch.equal(draws.below(0, len(whole), share).bool(), whole < share)
     for other in (Draws(2, "member", "tensor"), Draws(1, "other", "tensor"), Draws(1, "member", "bias")):
         pair = torch.stack([whole, other.between(0, len(whole))]).double()
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 5 / math.sqrt(len(whole))

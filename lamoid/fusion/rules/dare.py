@@ -55,7 +55,7 @@ def keep_at_random(densities: Sequence[float]) -> Keep:
         delta = difference(piece, member)
         if densities[member] >= 1.0:
             return delta
-        return delta.mul_((piece.draw(member) - densities[member]).lt_(0.0))
+        return delta.mul_(piece.chosen(member, densities[member]))
 
     return keep
 

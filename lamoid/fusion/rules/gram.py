@@ -1,13 +1,9 @@
 """Inner products of the members, or of their differences from the base: of whole tensors, or row by row."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from lamoid.fusion.rules.rule import Passes, Piece
-
-Vectors = Callable[[Piece], list[Tensor]]
+from lamoid.fusion.rules.rule import Measure, Passes, Piece
 
 
 def members_of(piece: Piece) -> list[Tensor]:
@@ -20,16 +16,11 @@ def arms_of(piece: Piece) -> list[Tensor]:
     return piece.members if piece.base is None else piece.deltas()
 
 
-def gram(passes: Passes, vectors: Vectors) -> Tensor:
+def gram(passes: Passes, vectors: Measure) -> Tensor:
     """Give the float64 matrix (members, members) of <x_i, x_j> over the whole tensor, in one pass."""
     pairs = [(i, j) for i in range(passes.members) for j in range(i, passes.members)]
-
-    def products(piece: Piece) -> list[Tensor]:
-        found = vectors(piece)
-        return [found[i] * found[j] for i, j in pairs]
-
     matrix = torch.empty((passes.members, passes.members), dtype=torch.float64)
-    for (i, j), total in zip(pairs, passes.totals(products), strict=True):
+    for (i, j), total in zip(pairs, passes.products(vectors, pairs), strict=True):
         matrix[i, j] = matrix[j, i] = total
     return matrix
 

@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 from torch import Tensor
 
-PIECE = 1 << 15
-"""Elements of a piece: few enough to stay in the processor's cache, and for torch to work on one thread."""
+PIECE = 1 << 17
+"""Elements of a piece: few enough to stay near the processor, many enough that calling torch costs little."""
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,6 +30,14 @@ class Piece:
     first: int
     draw: Callable[[int], Tensor]
     statistics: list[Tensor] | None = None
+    choose: Callable[[int, float], Tensor] | None = None
+    """Says the same as ``chosen``, sooner."""
+
+    def chosen(self, member: int, share: float) -> Tensor:
+        """Give 1 where the member's draw is less than ``share``, 0 elsewhere: whole numbers, or of the draw's dtype."""
+        if self.choose is not None:
+            return self.choose(member, share)
+        return (self.draw(member) - share).lt_(0.0)
 
     def deltas(self) -> list[Tensor]:
         """Give what each member adds to the base (Ilharco et al., 2023, arXiv 2212.04089)."""
@@ -65,6 +73,10 @@ class Passes(Protocol):
 
     def totals(self, measure: Measure) -> list[float]:
         """Sum each quantity over all elements: pieces in float64, their sums exactly, in no order."""
+        ...
+
+    def products(self, measure: Measure, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Give the inner products of so many pairs of the quantities over all elements, summed almost as in float64."""
         ...
 
     def columns(self, measure: Measure) -> list[Tensor]:

@@ -32,11 +32,10 @@ def slerp(passes: Passes, weights: Sequence[float], options: SlerpOptions) -> Co
     """
     t = options.t
 
-    def products(piece: Piece) -> list[Tensor]:
-        base, member = base_of(piece), piece.members[0]
-        return [base * base, member * member, base * member]
+    def both(piece: Piece) -> list[Tensor]:
+        return [base_of(piece), piece.members[0]]
 
-    squares = passes.totals(products)
+    squares = passes.products(both, [(0, 0), (1, 1), (0, 1)])
     norms = [norm if (norm := math.sqrt(square)) > options.eps else 1.0 for square in squares[:2]]
     cosine = max(-1.0, min(1.0, squares[2] / norms[0] / norms[1]))
     if abs(cosine) > NEARLY_PARALLEL:

@@ -46,6 +46,10 @@ class Whole:
     def totals(self, measure: Measure) -> list[float]:
         return [float(x.sum(dtype=torch.float64)) for x in measure(self.piece)]
 
+    def products(self, measure: Measure, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        found = [x.double().reshape(-1) for x in measure(self.piece)]
+        return [float(torch.dot(found[i], found[j])) for i, j in pairs]
+
     def columns(self, measure: Measure) -> list[Tensor]:
         return [x.sum(0, dtype=torch.float64) for x in measure(self.piece)]
 
