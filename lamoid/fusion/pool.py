@@ -10,6 +10,7 @@ import torch
 A = TypeVar("A")
 T = TypeVar("T")
 _AHEAD = 4
+_KEPT_BYTES = 16 << 20
 
 
 class Pool:
@@ -17,6 +18,9 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        # glibc hands freed memory back above a threshold, and the next piece pays for every page anew. Freeing a block
+        # that was mapped raises the threshold to twice its size (mallopt(3)); the block itself is never touched.
+        torch.empty(_KEPT_BYTES, dtype=torch.uint8)
         self._before = torch.get_num_threads()
         self._executor = ThreadPoolExecutor(threads, "fusion", initializer=torch.set_num_threads, initargs=(1,))
 

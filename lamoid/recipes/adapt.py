@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint": {"every": 100},
 }
 """What is trained without a recipe."""
+_OTHER_TEXT = "names other text", "name the texts with --to and --old"
 WARMUP = 20
 """Steps of the warm-up, at most half of all, where nothing is said of the schedule."""
 
@@ -142,7 +143,9 @@ def adapt(
     chosen = _check(methods, replay, hold_out)
     _check_overrides(set)
     out, base = Path(out), Path(model)
-    tree = {**DEFAULTS, **({} if recipe is None else read_tree(recipe))}
+    given = {} if recipe is None else read_tree(recipe)
+    _check_given(given, recipe)
+    tree = {**DEFAULTS, **given}
     tree |= {"model": {"from": str(base)}, "data": {**tree.get("data", {}), "train": [*map(str, to)]}}
     steps = read_recipe({"schedule": {"warmup": 0}, **tree}, set).training.steps
     tree = recipe_tree(read_recipe({"schedule": {"warmup": min(WARMUP, steps // 2)}, **tree}, set))
@@ -176,10 +179,24 @@ def _check_overrides(overrides: Sequence[str]) -> None:
     """Refuse what arguments say: the model, and the texts to train on."""
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if key.partition(".")[0] == "model":
-            raise InputError(f"--set {override}", "names another model", "name the folder to go on from as MODEL")
-        if key in ("data", "data.train") or key.startswith("data.sources"):
-            raise InputError(f"--set {override}", "names other text", "name the texts with --to and --old")
+        if key == "data":
+            raise InputError(f"--set {override}", *_OTHER_TEXT)
+        _check_key(key, f"--set {override}")
+
+
+def _check_given(tree: Mapping[str, Any], recipe: Path | None) -> None:
+    """Refuse the same in a recipe."""
+    data = tree.get("data")
+    keys = [*tree, *(f"data.{key}" for key in (data if isinstance(data, Mapping) else ()))]
+    for key in keys:
+        _check_key(key, f"{recipe}: {key}")
+
+
+def _check_key(key: str, culprit: str) -> None:
+    if key.partition(".")[0] == "model":
+        raise InputError(culprit, "names another model", "name the folder to go on from as MODEL")
+    if key == "data.train" or key.startswith("data.sources"):
+        raise InputError(culprit, *_OTHER_TEXT)
 
 
 def _make(plan: _Plan, method: str, progress: Progress | None) -> tuple[Path, int, float]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lamoid.errors import InputError
+from lamoid.freed_memory import keeping_freed_memory
 from lamoid.training.guard import NoTarget
 from lamoid.training.objectives import Example, Objective
 from lamoid.training.state import TrainingState
@@ -30,19 +31,20 @@ def train_loop(
     left to ``update`` to refuse, like one whose loss is no number. On a CUDA device the loss is a tensor, and nobody
     waits for it here.
     """
-    while state.step < state.steps:
-        begun = time.perf_counter()
-        parts = next(batches)
-        loss = _loss(state, parts, objective)
-        update(state, loss)
-        state.note(loss)
-        state.terms.end_step()
-        state.step += 1
-        state.tokens += sum(part.batch.ids.numel() for part in parts)
-        state.seconds += time.perf_counter() - begun
-        for every, hook in hooks:
-            if state.step == state.steps or (every and state.step % every == 0):
-                hook(state)
+    with keeping_freed_memory():
+        while state.step < state.steps:
+            begun = time.perf_counter()
+            parts = next(batches)
+            loss = _loss(state, parts, objective)
+            update(state, loss)
+            state.note(loss)
+            state.terms.end_step()
+            state.step += 1
+            state.tokens += sum(part.batch.ids.numel() for part in parts)
+            state.seconds += time.perf_counter() - begun
+            for every, hook in hooks:
+                if state.step == state.steps or (every and state.step % every == 0):
+                    hook(state)
 
 
 def _loss(state: TrainingState, parts: Sequence[Example], objective: Objective) -> float | Tensor | None:

@@ -135,6 +135,24 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(change: dict, message: str
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("[model]\nwidth = 8", r"own\.toml: model: names another model. Name the folder"),
+        ("[data]\ntrain = 'x.txt'", r"own\.toml: data\.train: names other text. Name the texts with --to"),
+        ("[data.sources.a]\ntrain = 'x.txt'", r"own\.toml: data\.sources: names other text"),
+    ],
+)
+def test_a_recipe_of_its_own_names_neither_model_nor_text(
+    words: str, message: str, place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(words)
+    texts = {"to": [place / "new.jsonl"], "old": [place / "old.jsonl"]}
+    with pytest.raises(InputError, match=message):
+        adapt(place / "base" / "model", **texts, out=tmp_path / "out", recipe=tmp_path / "own.toml")
+    assert not (tmp_path / "out").exists()
+
+
 def test_few_steps_have_a_shorter_warm_up(place: Path, tmp_path: Path) -> None:
     """The warm-up is ours where nothing is said of it, and must fit into any number of steps."""
     words = {"to": [place / "new.jsonl"], "old": [place / "old.jsonl"]}

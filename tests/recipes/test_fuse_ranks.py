@@ -51,6 +51,17 @@ def test_workers_and_ranks_write_what_one_process_writes(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["a", "alone", "b", "ranks", "workers"]
 
 
+def test_torchrun_starts_the_ranks(place: Path) -> None:
+    fuse(["a", "b"], out="alone", weights="1,2")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "lamoid.cli.main", "fuse", "a", "b", "--out", "ranks", "--weights", "1,2"]
+    done = subprocess.run([*torchrun, *words], capture_output=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Rank 1 of 2 did its share" in done.stdout
+    assert weights("ranks") == weights("alone")
+    assert sorted(path.name for path in place.iterdir()) == ["a", "alone", "b", "ranks"]
+
+
 def test_a_member_that_is_not_what_its_manifest_says_is_refused_when_asked(place: Path) -> None:
     data = bytearray(weights("b"))
     data[-1] ^= 1
