@@ -67,7 +67,7 @@ def clean_batches(batches: Iterable[Batch], spec: CleanSpec, workers: int) -> It
 def _start(spec: CleanSpec) -> subprocess.Popen[bytes]:
     places = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109
     process = subprocess.Popen(
-        [sys.executable, "-m", "lamoid.data.cleaning_worker"],
+        [sys.executable, "-P", "-m", "lamoid.data.cleaning_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},

@@ -91,6 +91,7 @@ class Engine:
             job.seed,
             job.device,
             self.room.kept_bytes,
+            self.room.gathered_bytes,
         )
         self.slice_bytes = self._largest_slice()
         self._surveyed: dict[str, Options] = {}

@@ -54,6 +54,19 @@ def not_finite(member: str, tensor: str) -> InputError:
     return InputError(f"{member}: tensor {tensor}", "holds NaN or infinity", cure)
 
 
+def check_information(statistics: Sequence[Tensor], members: Sequence[str], tensor: str) -> None:
+    """Raise an ``InputError`` naming the first member whose Fisher information is NaN, infinite or less than 0."""
+    for member, numbers in zip(members, statistics, strict=False):
+        if numbers.numel() and not (math.isfinite(numbers.sum()) and bool(numbers.min() >= 0.0)):
+            raise not_finite_statistic(member, tensor)
+
+
+def not_finite_statistic(member: str, tensor: str) -> InputError:
+    """Give the error that names a member and the tensor of which its statistic cannot be."""
+    problem = "its statistic holds NaN, an infinity, or less than nothing where there can only be more"
+    return InputError(f"{member}: tensor {tensor}", problem, "measure it anew with lamoid statistics")
+
+
 def find_not_finite(tensors: Tensors) -> str | None:
     """Name the first tensor that holds NaN or infinity."""
     for name in tensors:

@@ -48,6 +48,8 @@ class Cuttable(Protocol):
 
     elements: int
     piece_elements: int
+    sample_elements: int
+    gathered_bytes: int
 
     def each(self, work: Callable[[Span], "_Part"], spans: Sequence[Span] | None = None) -> Iterator["_Part"]:
         """Do the work for each slice, or for each of ``spans``; the results come in order."""
@@ -88,15 +90,17 @@ def find_largest(parts: Sequence[Cuttable], measure: Measure, counts: Sequence[i
     if not any(wanted):
         return [LargestCut(math.inf, 0) for _ in wanted]
     kind = _kind_of(parts[0], measure)
-    found = [_Found(*bracket) for bracket in _brackets(parts, measure, wanted, total, kind)]
-    _gather(parts, measure, found)
+    # One quantity's values lie three times in memory while they are joined and parted.
+    most = min(_MOST_GATHERED, parts[0].gathered_bytes // (kind.itemsize * (len(wanted) + 2)))
+    found = [_Found(*bracket) for bracket in _brackets(parts, measure, wanted, total, kind, most)]
+    _gather(parts, measure, found, most)
     cuts = []
     for index, (count, one) in enumerate(zip(wanted, found, strict=True)):
         gathered = sum(values.size for _, _, values in one.within)
         if count and not one.above < count <= one.above + gathered:
             one = _Found(*_narrow(parts, measure, index, count, kind))
             others = [_Found(kind.type(1), kind.type(0)) for _ in counts]
-            _gather(parts, measure, [*others[:index], one, *others[index + 1 :]])
+            _gather(parts, measure, [*others[:index], one, *others[index + 1 :]], most)
         cuts.append(_select(parts, measure, index, count, one) if count else LargestCut(math.inf, 0))
     return cuts
 
@@ -117,11 +121,11 @@ def _bits(values: Tensor) -> np.ndarray:
 
 
 def _brackets(
-    parts: Sequence[Cuttable], measure: Measure, wanted: Sequence[int], total: int, kind: np.dtype
+    parts: Sequence[Cuttable], measure: Measure, wanted: Sequence[int], total: int, kind: np.dtype, most: int
 ) -> list[Ends]:
     """Guess between which numbers the value of rank ``wanted`` lies, from a few pieces."""
     least, most = kind.type(0.0), kind.type(np.inf)
-    if total <= _WHOLE:
+    if total <= min(_WHOLE, most):
         return [(least, most) for _ in wanted]
     samples: list[list[np.ndarray]] = [[] for _ in wanted]
 
@@ -134,7 +138,7 @@ def _brackets(
         pieces = -(-part.elements // part.piece_elements)
         share = min(pieces, max(1, round(_SAMPLED * part.elements / total)))
         starts = [pieces * number // share * part.piece_elements for number in range(share)]
-        spans = [(first, min(part.piece_elements, part.elements - first)) for first in starts]
+        spans = [(first, min(part.sample_elements, part.elements - first)) for first in starts]
         for found in part.each(work, spans):
             for sample, more in zip(samples, found.within, strict=True):
                 sample.extend(more)
@@ -151,7 +155,7 @@ def _brackets(
     return brackets
 
 
-def _gather(parts: Sequence[Cuttable], measure: Measure, found: Sequence[_Found]) -> None:
+def _gather(parts: Sequence[Cuttable], measure: Measure, found: Sequence[_Found], most: int) -> None:
     """Count what is above the brackets, and take what is in them as long as that is not too much."""
     taken = [0] * len(found)
     for number, part in enumerate(parts):
@@ -168,7 +172,7 @@ def _gather(parts: Sequence[Cuttable], measure: Measure, found: Sequence[_Found]
                     if one.low == one.high:
                         same = int(np.count_nonzero(numbers == one.low))
                         within[index].append(np.broadcast_to(numbers.dtype.type(one.low), same))
-                    elif taken[index] <= _MOST_GATHERED:
+                    elif taken[index] <= most:
                         is_within = numbers >= one.low
                         is_within &= numbers <= one.high
                         within[index].append(numbers[is_within])
@@ -179,11 +183,11 @@ def _gather(parts: Sequence[Cuttable], measure: Measure, found: Sequence[_Found]
                 one.above += got.above[index]
                 if one.low == one.high:
                     one.within += [(number, got.span, values) for values in got.within[index]]
-                elif got.within[index] and taken[index] <= _MOST_GATHERED:
+                elif got.within[index] and taken[index] <= most:
                     one.within.append((number, got.span, np.concatenate(got.within[index])))
                     taken[index] += one.within[-1][2].size
     for index, one in enumerate(found):
-        if taken[index] > _MOST_GATHERED:
+        if taken[index] > most:
             one.within = []
 
 

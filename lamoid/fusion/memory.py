@@ -12,8 +12,8 @@ from lamoid.weights.header import TensorInfo
 
 BLOCK = 1 << 18
 LEAST_BLOCK = PIECE
-RESERVE = 48 * 2**20
-"""Bytes kept for headers, threads, what a rule makes of a piece, and the writer's own buffers."""
+RESERVE = 32 * 2**20
+"""Bytes kept for headers, threads and the writer's own buffers."""
 KEPT = 8 * 2**20
 """Bytes up to which a tensor is kept between passes: more is as soon read from the system's cache as from memory."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -21,12 +21,15 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "m
 
 @dataclass(frozen=True)
 class Room:
-    """What fits a limit: threads, elements of a slice, slices that wait to be written, bytes of a tensor to be kept."""
+    """What fits a limit: threads, elements of a slice, slices that wait to be written, bytes of a tensor to be kept,
+    and bytes for the values among which the k-th largest is looked for.
+    """
 
     threads: int
     slice_elements: int
     waiting: int
     kept_bytes: int
+    gathered_bytes: int
 
 
 def divide_memory(models: int, itemsize: int, memory: int, threads: int | None = None) -> Room:
@@ -34,18 +37,25 @@ def divide_memory(models: int, itemsize: int, memory: int, threads: int | None =
 
     Raise ``InputError`` naming the least that ``models`` models of numbers of ``itemsize`` bytes need.
     """
-    room = memory - RESERVE
+    room, wide = memory - RESERVE, 8 if itemsize >= 4 else 4
     for count in range(threads or len(os.sched_getaffinity(0)), 0, -1):
         waiting = 2 * count + 4
-        fixed = count * (models + 4) * PIECE * 8
+        fixed = count * _pieces(models) * PIECE * wide
         an_element = (count * models + waiting) * itemsize
         size = (room - fixed) // an_element
         if size >= LEAST_BLOCK:
             elements = min(BLOCK, 1 << (size.bit_length() - 1))
-            return Room(count, elements, waiting, min(KEPT, (room - fixed - an_element * elements) // 3))
-    least = RESERVE + (models + 4) * PIECE * 8 + (models + 6) * itemsize * LEAST_BLOCK
+            left = room - fixed - an_element * elements
+            kept = min(KEPT, left // 3)
+            return Room(count, elements, waiting, kept, left - kept)
+    least = RESERVE + _pieces(models) * PIECE * wide + (models + 6) * itemsize * LEAST_BLOCK
     problem = f"is {memory} bytes, {models} members need at least {least}"
     raise InputError("memory", problem, f"ask for {math.ceil(least / 2**20)}MiB or more")
+
+
+def _pieces(models: int) -> int:
+    """Count the pieces that a thread holds: of each model, its difference and two measures of it, and the result's."""
+    return 3 * models + 4
 
 
 def block_elements(members: int, itemsize: int, memory: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lamoid.fusion.draws import Draws
-from lamoid.fusion.finite import check_finite
+from lamoid.fusion.finite import check_finite, check_information, is_finite, not_finite_statistic
 from lamoid.fusion.largest import find_largest
 from lamoid.fusion.memory import whole_room
 from lamoid.fusion.pool import Pool
@@ -21,6 +21,8 @@ from lamoid.weights.header import TensorInfo
 
 _STRETCH = 1 << 10
 """Numbers whose products are summed in their own precision: few enough for that, and for BLAS to use one thread."""
+_SAMPLE = 1 << 15
+"""Elements from one place of a tensor that say something of how large its values are."""
 T = TypeVar("T")
 Span = tuple[int, int]
 
@@ -38,6 +40,8 @@ class Reading:
     device: str = "cpu"
     kept_bytes: int = 0
     """What one tensor may take to be kept from one pass to the next."""
+    gathered_bytes: int = 1 << 27
+    """What the values may take among which the k-th largest is looked for."""
     buffers: threading.local = field(default_factory=threading.local)
 
     @property
@@ -58,15 +62,15 @@ class Reading:
         size = piece * max(1, self.slice_elements // piece) if info.elements else 1
         return [(first, min(size, info.elements - first)) for first in range(0, info.elements, size)]
 
-    def piece(self, info: TensorInfo) -> int:
-        """Give the elements of a piece: PIECE, whole rows, or the whole tensor."""
+    def piece(self, info: TensorInfo, size: int = PIECE) -> int:
+        """Give the elements of a piece: ``size``, whole rows, or the whole tensor."""
         unit = self.unit(info)
         if unit == "tensor":
             return max(1, info.elements)
         if unit == "row":
             width = max(1, info.shape[-1]) if info.shape else 1
-            return width * max(1, PIECE // width)
-        return PIECE if self.device == "cpu" else self.slice_elements
+            return width * max(1, size // width)
+        return size if self.device == "cpu" else self.slice_elements
 
     def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Give a buffer of this thread; what was in it, under the same name, is gone."""
@@ -89,7 +93,8 @@ class TensorPasses:
     def __init__(self, reading: Reading, info: TensorInfo, *, keep: bool = True) -> None:
         self.name, self.shape, self.elements = info.name, info.shape, info.elements
         self.members = len(reading.members)
-        self.piece_elements = reading.piece(info)
+        self.piece_elements, self.sample_elements = reading.piece(info), reading.piece(info, _SAMPLE)
+        self.gathered_bytes = reading.gathered_bytes
         self._reading, self._info, self._unit = reading, info, reading.unit(info)
         self._draws = [Draws(reading.seed, member.key, info.name) for member in reading.members]
         self._kept: dict[Span, Tensor] = {}
@@ -140,6 +145,8 @@ class TensorPasses:
         info = found[self.name]
         flat = torch.empty(info.elements, dtype=info.dtype)
         found.read_into(self.name, 0, flat)
+        if not is_finite(flat):
+            raise not_finite_statistic(self._reading.members[member].name, self.name)
         return flat.view(info.shape).to(self._reading.device)
 
     def each(self, work: Callable[[Span], T], spans: Sequence[Span] | None = None) -> Iterator[T]:
@@ -180,6 +187,8 @@ class TensorPasses:
             taken = None
             if statistics is not None:
                 taken = [self._shaped(x[begin : begin + size].to(wide)) for x in statistics]
+                if is_new:
+                    check_information(taken, names, self.name)
             first = span[0] + begin
             yield Piece(models, base, first, self._drawing(first, wide), taken, self._choosing(first, wide))
         self._checked.add(span)

@@ -99,7 +99,7 @@ def fuse_by_workers(
     job = _written(engine, draft, staff, shard_bytes)
     (draft.path / f"{JOB}.new").write_bytes(msgspec.json.encode(job))
     (draft.path / f"{JOB}.new").rename(draft.path / JOB)
-    command = [sys.executable, "-m", "lamoid.fusion.worker", str(draft.path)]
+    command = [sys.executable, "-P", "-m", "lamoid.fusion.worker", str(draft.path)]
     started = [] if name else [_start([*command, str(rank)]) for rank in range(1, count)]
     try:
         _fuse_part(engine, draft.path, shards, Parts(shards, count), 0, draft.journal)
@@ -179,7 +179,14 @@ def _lay_out(path: Path, shard: Shard) -> None:
 
 def _start(command: list[str]) -> "subprocess.Popen[bytes]":
     """Start a worker; it ends when its standard input does, which is when this process does."""
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    places = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109 - modules as here, no others
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": places},
+    )
 
 
 def _wait_for(folder: Path, ranks: Sequence[int], started: Sequence["subprocess.Popen[bytes]"]) -> None:

@@ -35,7 +35,7 @@ class GgufShown(Shown, frozen=True):
     def lines(self) -> list[str]:
         """Write figures, then the metadata, then the tensors."""
         kinds = ", ".join(f"{count} of {kind}" for kind, count in self.kinds.items())
-        told = f"GGUF {self.version}, {self.architecture or 'no architecture'}, {self.parameters:,} parameters"
+        told = f"GGUF {self.version}, {_said(self.architecture) or 'no architecture'}, {self.parameters:,} parameters"
         listed = [f"{tensor.name:<32} {tensor.kind:<6} {_axes(tensor.shape)}" for tensor in self.tensors]
         metadata = [f"{key:<44} {_line(value)}" for key, value in self.metadata.items()]
         return [f"{self.path}: {told}", f"{self.bytes:,} bytes; tensors: {kinds or 'none'}", "", *metadata, "", *listed]
@@ -66,8 +66,13 @@ def _short(value: Value) -> bool | int | float | str:
 
 
 def _line(value: bool | int | float | str) -> str:
-    text = f"{value:g}" if isinstance(value, float) else ascii(value)[1:-1] if isinstance(value, str) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else _said(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _said(text: str) -> str:
+    """Write a stranger's words so that a terminal takes them for nothing else."""
+    return ascii(text)[1:-1]
 
 
 def _axes(shape: list[int]) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lamoid.errors import InputError
+from lamoid.recipes.gguf_info import gguf_info
 from lamoid.weights.gguf_header import (
     DIMENSION_LIMIT,
     ITEMS_LIMIT,
@@ -244,3 +245,12 @@ def test_a_file_that_became_shorter(tmp_path: Path) -> None:
     path.write_bytes(GOOD[:-1])
     with pytest.raises(InputError, match="became shorter"):
         read_tensor(file, "t")
+
+
+def test_what_a_stranger_wrote_is_shown_so_that_a_terminal_takes_it_for_nothing_else(tmp_path: Path) -> None:
+    evil = "\x1b]0;title\x07\x1b[2J"
+    keys = (key("general.architecture", 8, text(evil)), key("author", 8, text(evil)))
+    shown = gguf_info(place(tmp_path, pack(keys, (tensor(),), bytes(32))))
+    assert shown.architecture == evil
+    assert "\x1b" not in "\n".join(shown.lines())
+    assert r"\x1b[2J" in shown.lines()[0]

@@ -21,7 +21,8 @@ class Numbers:
 
     def __init__(self, numbers: Tensor, piece: int = 32) -> None:
         self.numbers, self.elements, self.passes = numbers, len(numbers), 0
-        self.piece_elements = piece
+        self.piece_elements = self.sample_elements = piece
+        self.gathered_bytes = 1 << 27
 
     def each(self, work, spans: Sequence[Span] | None = None) -> Iterator:
         self.passes += spans is None

@@ -11,6 +11,7 @@ WATCHED = """
 import sys, threading
 from pathlib import Path
 import torch
+from lamoid.fusion import largest
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import Source, stream_fusion
 from lamoid.weights.durable import durable_folder
@@ -18,14 +19,15 @@ from lamoid.weights.header import read_header
 from lamoid.weights.read import Tensors
 from lamoid.weights.write import TensorWriter
 
-folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+folder, limit, rule = Path(sys.argv[1]), int(sys.argv[2]), RULES[sys.argv[3]]
+largest._WHOLE = 1 << 18  # so that the tensors here are sampled, as large ones are
 torch.set_num_threads(1)
 infos = [(f"layer{n}", torch.bfloat16, (4096, 1024)) for n in range(12)]
 for member in range(3):
     with durable_folder(folder / str(member)) as draft:
         writer = TensorWriter(draft, infos)
         for _ in infos:
-            writer.write(torch.full((4096 * 1024,), member + 0.5, dtype=torch.bfloat16))
+            writer.write(torch.arange(4096 * 1024).remainder(251 + member).to(torch.bfloat16))
         writer.finish()
 
 def anonymous():
@@ -43,8 +45,9 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 with durable_folder(folder / "out") as draft:
-    options = RULES["linear"].options()
-    stream_fusion(parts, None, RULES["linear"], lambda name: ([1 / 3] * 3, options), draft, memory=limit)
+    options, base = rule.options(), None if rule.base == "none" else parts.pop()
+    count = len(parts)
+    stream_fusion(parts, base, rule, lambda name: ([1 / count] * count, options), draft, memory=limit)
 over.set()
 watcher.join()
 print(max(peak, anonymous()) - before)
@@ -52,7 +55,8 @@ print(max(peak, anonymous()) - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see anonymous memory")
-def test_anonymous_memory_stays_within_the_limit(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WATCHED, str(tmp_path), str(LIMIT)]
+@pytest.mark.parametrize("rule", ["linear", "ties", "breadcrumbs"])
+def test_anonymous_memory_stays_within_the_limit(tmp_path: Path, rule: str) -> None:
+    command = [sys.executable, "-c", WATCHED, str(tmp_path), str(LIMIT), rule]
     taken = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
     assert 0 < taken <= LIMIT

@@ -79,7 +79,7 @@ def test_streamed_is_in_memory(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_memory_and_blocks_change_no_bit(tmp_path: Path) -> None:
     parts = sources(tmp_path, [draw(seed) for seed in range(3)], WEIGHTS)
-    least = RESERVE + 7 * LEAST_BLOCK * 8 + 9 * 8 * LEAST_BLOCK
+    least = RESERVE + 13 * LEAST_BLOCK * 8 + 9 * 8 * LEAST_BLOCK
     assert_equal(fuse(tmp_path, parts), fuse(tmp_path, parts, "small", least))
     with pytest.raises(InputError, match=r"memory: is .* need at least"):
         fuse(tmp_path, parts, "none", least - 1)
@@ -176,11 +176,13 @@ def test_slices_and_threads_fit_the_memory() -> None:
         try:
             room = divide_memory(models, itemsize, limit, threads)
         except InputError:
-            assert RESERVE + ((models + 4) * 8 + (models + 6) * itemsize) * LEAST_BLOCK > limit
+            wide = 8 if itemsize >= 4 else 4
+            assert RESERVE + ((3 * models + 4) * wide + (models + 6) * itemsize) * LEAST_BLOCK > limit
             continue
         assert room.slice_elements & (room.slice_elements - 1) == 0
         taken = (room.threads * models + room.waiting) * itemsize * room.slice_elements
-        assert RESERVE + taken + room.threads * (models + 4) * LEAST_BLOCK * 8 + 2 * room.kept_bytes <= limit
+        taken += room.threads * (3 * models + 4) * LEAST_BLOCK * (8 if itemsize >= 4 else 4)
+        assert RESERVE + taken + room.kept_bytes + room.gathered_bytes <= limit
 
 
 @pytest.mark.parametrize(

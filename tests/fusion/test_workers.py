@@ -40,9 +40,13 @@ def settings(rule: str, count: int) -> Settings:
 
 
 @pytest.mark.parametrize(("rule", "shard_bytes"), [("ties", 10**9), ("dare_linear", 10**6)])
-def test_workers_write_what_one_process_writes(tmp_path: Path, rule: str, shard_bytes: int) -> None:
+def test_workers_write_what_one_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, shard_bytes: int
+) -> None:
     base, *members = models(tmp_path, 3)
     written = {}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('a module of a stranger was run')")
     for workers in (1, 3):
         out = tmp_path / f"out{workers}"
         with durable_folder(out) as draft:

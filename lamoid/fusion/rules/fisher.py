@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lamoid.fusion.rules.mixing import mix_members
-from lamoid.fusion.rules.numbers import within
+from lamoid.fusion.rules.numbers import sum_to_divide_by, within
 from lamoid.fusion.rules.rule import Combine, Options, Passes, Piece
 
 
@@ -47,7 +47,8 @@ def fisher(passes: Passes, weights: Sequence[float], options: FisherOptions) -> 
     """
     norms = options.norms if isinstance(options, SurveyedFisherOptions) else [1.0] * passes.members
     shares = [weight / norm if norm else 0.0 for weight, norm in zip(weights, norms, strict=True)]
-    plain = mix_members([weight / math.fsum(weights) for weight in weights])
+    total_weight = sum_to_divide_by(weights, math.fsum(weights))
+    plain = mix_members([weight / total_weight for weight in weights])
 
     def combine(piece: Piece) -> Tensor:
         if piece.statistics is None or all(torch.equal(piece.members[0], other) for other in piece.members[1:]):

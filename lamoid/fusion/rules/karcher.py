@@ -27,7 +27,8 @@ def karcher(passes: Passes, weights: Sequence[float], options: KarcherOptions) -
 
     It starts at the normalised mean of the directions and goes by T = sum_i w_i (W_i / sin W_i)(u_i - <u, u_i> u) to
     u cos|T| + T/|T| sin|T|; W_i is the angle between u and u_i. All of it happens to coefficients of the members, from
-    one Gram matrix. mergekit knows equal weights only. A member of a norm up to ``tol`` has no direction.
+    one Gram matrix. mergekit knows equal weights only. A member of a norm up to ``tol`` has no direction;
+    where none with a weight has one, the result is 0.
     """
     if passes.members == 1:
         return mix_members([1.0])
@@ -41,6 +42,8 @@ def karcher(passes: Passes, weights: Sequence[float], options: KarcherOptions) -
     safe = torch.where(valid, norms, 1.0)
     cosines = matrix / safe / safe[:, None]
     pulls = torch.where(valid, shares, 0.0)
+    if abs(float(pulls.sum())) < 1e-12:
+        return mix_members([0.0] * passes.members)
     mean = _settle(cosines, pulls / pulls.sum(), options)
     scale = float((shares * norms).sum())
     return mix_members([scale * c / n for c, n in zip(mean.tolist(), safe.tolist(), strict=True)])

@@ -22,6 +22,7 @@ def model_stock(passes: Passes, weights: Sequence[float], options: ModelStockOpt
     """Give t mean(M) + (1 - t) B with t = N c / (1 + (N - 1) c), where c is the mean cosine of all pairs M_i - B.
 
     Where the members do not differ from the base, c is 0 and the result the base; so it is where 1 + (N - 1) c is 0.
+    As in mergekit the product of two norms counts as 1e-6 at least: members nearer to the base go less of the way.
     """
     count = passes.members
     if not options.filter_wise:

@@ -10,11 +10,12 @@ def pack(losses: Sequence[float], loss: Callable[[Sequence[float]], float], *, g
     """Give weights found by folding in one member after the other, the best of them by ``losses`` first.
 
     The members so far keep the share c of 0, 1 / (grid - 1), ..., 1 that has the lowest ``loss``, the next gets 1 - c;
-    of equal losses the largest c counts. It asks for at most (grid - 1) losses a member.
+    of equal losses the largest c counts. It asks for at most (grid - 1) losses a member; the first are the best
+    member's weights alone, which need not be that member under every rule.
     """
     order = sorted(range(len(losses)), key=lambda index: losses[index])
     weights = [1.0 if index == order[0] else 0.0 for index in range(len(losses))]
-    best = losses[order[0]]
+    best = loss(weights)
     for index in order[1:]:
         chosen = weights
         for step in range(grid - 2, -1, -1):

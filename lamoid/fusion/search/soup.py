@@ -8,10 +8,10 @@ def greedy_soup(losses: Sequence[float], loss: Callable[[Sequence[float]], float
 
     Members are tried in the order of their own ``losses``, the best first, each in an even average with those kept so
     far; it stays if ``loss`` of these weights (they come to 1) is lower than before. The result is no worse by ``loss``
-    than the best member alone.
+    than any weights tried; the first are the best member's alone, which need not be that member under every rule.
     """
     order = sorted(range(len(losses)), key=lambda index: losses[index])
-    kept, best = order[:1], losses[order[0]]
+    kept, best = order[:1], loss(_even(order[:1], len(losses)))
     for index in order[1:]:
         tried = loss(_even([*kept, index], len(losses)))
         if tried < best:

@@ -1,5 +1,6 @@
 """TSV-M and Iso-C beside numpy's singular values, Fisher and RegMean beside their definitions on data."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lamoid.errors import InputError
 from lamoid.fusion.rules.regmean import regmean_room
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.rules.tsv_m import spectral_room
@@ -200,3 +202,15 @@ def test_fisher_weighs_each_number(settings_of: Any, held: Any) -> None:
     torch.testing.assert_close(normed[0]["a"], normed[1]["a"], rtol=1e-4, atol=1e-5)
     alone = fuse("fisher", members, known, held, settings_of, weights=[1.0, 0.0])
     torch.testing.assert_close(alone["a"], members[0]["a"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad"), [("fisher", math.nan), ("fisher", math.inf), ("fisher", -1.0), ("regmean", math.nan)]
+)
+def test_a_statistic_that_cannot_be_is_named(settings_of: Any, held: Any, rule: str, bad: float) -> None:
+    """One NaN in it made the norm of all of it NaN, and the result a plain mean without a word."""
+    members = [{"map": torch.randn(8, 8)} for _ in range(2)]
+    wrong = torch.eye(8)
+    wrong[3, 3] = bad
+    with pytest.raises(InputError, match=r"m1: tensor map: its statistic holds NaN.*Measure it anew"):
+        fuse(rule, members, [{"map": torch.eye(8)}, {"map": wrong}], held, settings_of)

@@ -149,6 +149,8 @@ def test_karcher_mean_has_the_least_squared_angles(fuse_whole: Any) -> None:
     least = cost(mean)
     assert all(cost(mean + 0.01 * torch.randn(60).double()) > least for _ in range(50))
     assert float(fuse_whole("karcher", [torch.zeros(4), torch.zeros(4)]).abs().max()) == 0.0
+    alone = fuse_whole("karcher", [torch.zeros(4), torch.ones(4)], None, [1.0, 0.0])
+    assert float(alone.abs().max()) == 0.0
 
 
 def test_rows_of_nuslerp_are_rows(fuse_whole: Any) -> None:
@@ -234,6 +236,7 @@ def test_numbers_out_of_bounds_are_named(rule: str, options: dict[str, Any], mes
         ("linear", {}),
         ("karcher", {}),
         ("multislerp", {}),
+        ("fisher", {}),
         ("task_arithmetic", {"normalize": True}),
         ("dare_linear", {"normalize": True, "density": 0.5}),
         ("breadcrumbs", {"normalize": True}),

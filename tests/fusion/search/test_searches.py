@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,22 @@ def test_the_fold_is_no_worse_than_each_member_and_than_the_soup_of_two() -> Non
     assert loss(weights) <= pair + 1e-12
     asked = []
     pack(LOSSES, lambda w: asked.append(w) or loss(w))  # type: ignore[func-returns-value]
-    assert len(asked) == 3 * 20
+    assert len(asked) == 1 + 3 * 20
+
+
+@pytest.mark.parametrize("search", [greedy_soup, pack])
+def test_no_weights_that_were_tried_are_better_than_those_that_are_given(search: Any) -> None:
+    """Under a rule that trims, weights of one member alone are not that member: their loss is another one."""
+    tried = []
+
+    def trimmed(weights: Sequence[float]) -> float:
+        found = loss(weights) + 5.0 * (max(weights) == 1.0)
+        tried.append(found)
+        return found
+
+    found = search(LOSSES, trimmed)
+    assert trimmed(found) == min(tried)
+    assert max(found) < 1.0
 
 
 @pytest.mark.parametrize("start", [[0.25] * 4, [0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
