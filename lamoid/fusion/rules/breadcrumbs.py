@@ -27,7 +27,7 @@ class BreadcrumbsOptions(ThinOptions, frozen=True):
 
 
 class BreadcrumbsTiesOptions(ElectedOptions, frozen=True):
-    """The same, with elected signs."""
+    """``gamma``: as for ``breadcrumbs``; signs are elected."""
 
     density: float | list[float] = 0.9
     gamma: float | list[float] = 0.01

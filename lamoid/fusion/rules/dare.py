@@ -28,7 +28,7 @@ class DareOptions(ThinOptions, frozen=True):
 
 
 class DareTiesOptions(ElectedOptions, frozen=True):
-    """The same, with the mean of what agrees."""
+    """DARE's own, with the mean of what agrees."""
 
     density: float | list[float] = 0.5
     rescale: Rescale | bool = True
@@ -43,7 +43,7 @@ class MergekitDareOptions(ThinOptions, frozen=True):
 
 
 class MergekitDareTiesOptions(ElectedOptions, frozen=True):
-    """The same, with the sum of what agrees."""
+    """mergekit 0.1.5: nothing is dropped unless a density is given, and what agrees is summed."""
 
     rescale: Rescale | bool = True
 

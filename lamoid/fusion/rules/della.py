@@ -34,7 +34,7 @@ class DellaLinearOptions(ThinOptions, frozen=True):
 
 
 class DellaOptions(ElectedOptions, frozen=True):
-    """The same, with the mean of what agrees."""
+    """``epsilon``: as for ``della_linear``; the mean of what agrees."""
 
     density: float | list[float] = 0.5
     epsilon: float | list[float] = 0.15
@@ -55,7 +55,7 @@ class MergekitDellaLinearOptions(DellaLinearOptions, frozen=True):
 
 
 class MergekitDellaOptions(DellaOptions, frozen=True):
-    """The same, with the mean of what agrees."""
+    """mergekit 0.1.5: nothing is dropped unless a density is given; the mean of what agrees."""
 
     density: float | list[float] = 1.0
     own_rescale = "l1"
