@@ -18,14 +18,19 @@ def give_verdict(difference: tuple[float, float] | None) -> str:
     return "better" if high < 0.0 else "worse" if low > 0.0 else "equal"
 
 
-def describe_verdict(verdict: str, best: str, difference: float, interval: tuple[float, float] | None) -> str:
-    """Say how the fused model stands to the best member, in nats a token."""
+def describe_verdict(
+    verdict: str, best: str, difference: float, interval: tuple[float, float] | None, lowest: str
+) -> str:
+    """Say how the fused model stands to the best member, in nats a token, and what to use in the place of a worse one.
+
+    ``lowest`` names what has the lowest loss of all that was judged.
+    """
     bounds = "no interval" if interval is None else f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
     figures = f"{difference:+.4f} nats a token, {bounds}"
     if verdict == "better":
         return f"The fused model is better than the best single member, {best} ({figures})."
     if verdict == "worse":
-        return f"The best single member, {best}, wins: the fused model is worse ({figures}). Use {best}."
+        return f"The best single member, {best}, wins: the fused model is worse ({figures}). Use {lowest}."
     return f"The fused model and the best single member, {best}, cannot be told apart: not significant ({figures})."
 
 

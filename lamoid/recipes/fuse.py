@@ -12,7 +12,7 @@ from lamoid.recipes import fusion_words as words
 from lamoid.recipes.fusion_candidates import Candidates, candidate_folder
 from lamoid.recipes.fusion_card import RECIPE
 from lamoid.recipes.fusion_check import check_fusion
-from lamoid.recipes.fusion_member_statistics import with_statistics
+from lamoid.recipes.fusion_member_statistics import read_own_texts, with_statistics
 from lamoid.recipes.fusion_pictures import STEPS, measure_between
 from lamoid.recipes.fusion_plan import Plan, check_output, make_plan
 from lamoid.recipes.fusion_ranks import find_ranks
@@ -20,7 +20,7 @@ from lamoid.recipes.fusion_recipe import FusionRecipe
 from lamoid.recipes.fusion_result import Fusion
 from lamoid.recipes.fusion_saving import Saving
 from lamoid.recipes.fusion_steps import run_steps
-from lamoid.recipes.fusion_tasks import HandedTask, Metric
+from lamoid.recipes.fusion_tasks import HandedTask, Metric, mark_seen
 from lamoid.recipes.fusion_trial import read_trial
 from lamoid.recipes.fusion_weights import choose
 from lamoid.recipes.measuring import Measuring
@@ -58,6 +58,7 @@ def fuse(
     ignore_field: words.IgnoreField = (),
     overwrite: words.Overwrite = False,
     statistics: words.Statistics = (),
+    member_on: words.MemberOn = (),
     check: words.Check = False,
     metrics: Mapping[str, Metric] | None = None,
     progress: Progress | None = None,
@@ -120,12 +121,16 @@ def _fuse(recipe: FusionRecipe, beside: Beside, written: FusionRecipe) -> Fusion
         progress=beside.progress,
         ignore_fields=recipe.ignore_field,
     )
+    own = read_own_texts(recipe, recipe)
     trial = read_trial(plan, beside.tasks, beside.metrics, reader)
+    if trial is not None:
+        earlier = [text for step in written.steps for text in read_own_texts(recipe, step)]
+        trial = replace(trial, tasks=mark_seen(trial.tasks, [text for text in [*own, *earlier] if text is not None]))
     texts = [] if trial is None else [text for task in trial.tasks for text in task.texts]
     candidates = None
     if trial is not None:
         trial.run(plan)
-    with with_statistics(plan, texts, beside.progress) as ready:
+    with with_statistics(plan, own, texts, beside.progress) as ready:
         if trial is not None:
             candidates = Candidates(ready, trial, beside.progress)
         choice = choose(ready, candidates)

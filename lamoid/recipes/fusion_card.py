@@ -17,14 +17,14 @@ RECIPE, CARD = "fusion.toml", "README.md"
 def write_card(result: Fusion, command: str, pictures: Sequence[str]) -> bytes:
     """Write a model card: what was fused how, what it came to, and how to make it again."""
     parts = ["---", "tags:", "- merge", "- lamoid", "base_model:"]
-    parts += [f"- {_quoted(Path(member.path).name)}" for member in result.members]
+    parts += [f"- {_quoted(_name(Path(member.path)))}" for member in result.members]
     parts += ["---", f"# {Path(result.out).name}", "", _sentence(result), ""]
     parts += ["| model | weight | measured | judged | bits a byte |", "|---|---|---|---|---|"]
     parts += [_row(kind, model) for kind, model in result.models()]
     parts.append("")
     if result.fused is not None:
         text = "Losses are nats a token, lower is better, with 95 % intervals: measured on the half that weights were"
-        parts += [f"{text} found on, judged on {result.units} {result.unit} apart from it.", ""]
+        parts += [f"{text} found on, judged on {result.units} {result.unit}.", ""]
     if result.comparisons:
         parts += ["| the fused model beside | difference | verdict |", "|---|---|---|"]
         parts += [
@@ -42,18 +42,29 @@ def write_card(result: Fusion, command: str, pictures: Sequence[str]) -> bytes:
     return "\n".join(parts).encode()
 
 
+def _name(path: Path) -> str:
+    """Give a model's name; what a training saved is called by the run's folder, for all of them end in "model"."""
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
 def write_recipe(recipe: FusionRecipe) -> bytes:
-    """Write the recipe as TOML: what is not as it is anyway, and paths as they are seen from the saved folder."""
-    out = Path(recipe.out).absolute()
+    """Write the recipe as TOML: what is not as it is anyway, and paths as they are seen from the saved folder.
+
+    Links are followed first: ".." behind a linked folder leads elsewhere than its name says.
+    """
+    out = Path(os.path.realpath(Path(recipe.out).absolute().parent)) / Path(recipe.out).name
     steps = {step.name for step in recipe.steps}
 
     def seen(path: str) -> str:
-        return path if path in steps else os.path.relpath(Path(path).absolute(), out)
+        return path if path in steps else os.path.relpath(os.path.realpath(path), out)
 
     def members(entries: Sequence[MemberTable]) -> list[MemberTable]:
         return [
             msgspec.structs.replace(
-                each, model=seen(each.model), statistics=None if each.statistics is None else seen(each.statistics)
+                each,
+                model=seen(each.model),
+                statistics=None if each.statistics is None else seen(each.statistics),
+                on=texts(each.on),
             )
             for each in entries
         ]

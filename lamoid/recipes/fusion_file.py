@@ -80,6 +80,7 @@ def _anchored(recipe: FusionRecipe, folder: Path) -> FusionRecipe:
                 each,
                 model=anchor(each.model),
                 statistics=None if each.statistics is None else str(folder / each.statistics),
+                on=texts(each.on),
             )
             for each in entry.members
         ]

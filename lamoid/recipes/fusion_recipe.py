@@ -24,14 +24,15 @@ Setting = Number | list[Number | Filtered]
 class MemberTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One member: a folder, or the name of an earlier step; ``options`` are the rule's numbers for it alone.
 
-    ``statistics`` is the folder of its Fisher information or its inputs' products, for the rules that need them; they
-    are measured on the measuring half if not given.
+    ``statistics`` is the folder of its Fisher information or its inputs' products, for the rules that need them. If
+    not given, they are measured: on the measuring half of ``on``, the member's own text, or else of all tasks' texts.
     """
 
     model: str
     weight: Setting | None = None
     options: dict[str, Setting] = {}
     statistics: str | None = None
+    on: str | list[str] | None = None
 
 
 class TaskTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,3 +91,5 @@ class FusionRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     field: str = "text"
     context: int | None = None
     ignore_field: list[str] = []
+    notes: list[str] = []
+    """What was read otherwise than it was written, for the report."""

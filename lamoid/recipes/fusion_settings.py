@@ -33,7 +33,7 @@ def make_settings(
         if name not in fields:
             has = f"it has {', '.join(fields)}" if fields else "it has none"
             raise InputError(f"options.{name}", "is no option of this rule", has)
-    alone = {name for name, field in fields.items() if not _is_by_member(field.type)}
+    alone = {name for name, field in fields.items() if not is_by_member(field.type)}
     for index, member in enumerate(members):
         for name in alone & set(member.options):
             problem = "is one number for all members with this rule"
@@ -126,5 +126,6 @@ def _convert(found: dict[str, Any], rule: Rule, tensor: str) -> Options:
         raise InputError(f"options for {tensor}", str(error), "mend the number that is named") from None
 
 
-def _is_by_member(kind: Any) -> bool:
+def is_by_member(kind: Any) -> bool:
+    """Say whether an option of this type may be a number a member."""
     return any(getattr(each, "__origin__", each) in (list, tuple) for each in (kind, *get_args(kind)))

@@ -76,7 +76,7 @@ def _with_losses(result: Fusion, plan: Plan, trial: Trial, choice: Choice, comma
         "tasks": _tasks(names, joined, trial, plan),
         "reports": _reports(joined, names, trial, command),
         "notes": [
-            describe_verdict(beside.verdict, best, beside.difference, beside.interval),
+            describe_verdict(beside.verdict, best, beside.difference, beside.interval, _lowest(figures)),
             *_overtaken(plan, figures),
             *choice.notes,
             *_notes(plan, trial, choice, joined.units),
@@ -157,7 +157,7 @@ def _shown(name: str, plan: Plan) -> str:
 
 def _told(plan: Plan) -> list[str]:
     """Say what was read otherwise than written."""
-    return [f"{folder.path}: {remark}." for folder in plan.models for remark in folder.remarks]
+    return [*plan.recipe.notes, *(f"{folder.path}: {remark}." for folder in plan.models for remark in folder.remarks)]
 
 
 def _member(member: Member, trial: Trial, figures: dict[str, Figures]) -> Member:
@@ -185,6 +185,12 @@ def _judged(name: str, trial: Trial, figures: dict[str, Figures], shown: str = "
         found.bits_per_byte_interval,
         trial.hashes[name],
     )
+
+
+def _lowest(figures: dict[str, Figures]) -> str:
+    """Name what has the lowest loss."""
+    name = min(figures, key=lambda name: figures[name].nats_per_token)
+    return {UNIFORM: "the uniform average", FUSED: "the fused model"}.get(name, name)
 
 
 def _overtaken(plan: Plan, figures: dict[str, Figures]) -> list[str]:

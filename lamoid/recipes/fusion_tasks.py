@@ -1,11 +1,14 @@
 """What a fusion is measured and judged on: texts of several tasks, or functions that were handed in."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from lamoid.errors import InputError
+from lamoid.evaluation.overlap import hash_runs, shared_part
 from lamoid.evaluation.perplexity import Loss
 from lamoid.evaluation.units import BLOCK_BYTES, are_few, halve, hash_texts, split_units
 from lamoid.recipes.fusion_recipe import FusionRecipe, TaskTable
@@ -15,6 +18,8 @@ from lamoid.verbs.llama import Llama
 Score = Callable[[Llama], Sequence[Loss]]
 Metric = Callable[[Llama], Sequence[float]]
 """Gives a number an example, the more the better, of the same examples for each model."""
+SEEN = 0.01
+"""From this part on the judging text counts as measured on: what unlike texts have in common stays below it."""
 
 
 class HandedTask(NamedTuple):
@@ -46,6 +51,11 @@ class Task:
     notes: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     """The measuring half, where it is text."""
+    judging: tuple[str, ...] = ()
+    is_halved: bool = True
+    """Whether ``texts`` and ``judging`` are the halves of one text."""
+    is_seen: bool = False
+    """Whether ``judging`` was measured on too, by this task or another."""
 
 
 def read_tasks(recipe: FusionRecipe, handed: Sequence[HandedTask], reader: Measuring) -> list[Task]:
@@ -75,14 +85,10 @@ def _read(table: TaskTable, share: float, recipe: FusionRecipe, reader: Measurin
     measuring, other = halve(split_units(texts), name=name_paths(table.on))
     # 30 to 59 documents are halved whole, but too few of them are left to be resampled: each is read whole, and its
     # blocks are the units. Halving has made blocks of fewer documents already, and blocks of blocks are themselves.
-    judging, notes = Texts(other, in_blocks=are_few(texts) or are_few(other)), ()
+    judging = Texts(other, in_blocks=are_few(texts) or are_few(other))
     if table.judge is not None:
         texts = read_texts(table.judge, separator=recipe.separator, field=recipe.field)
         judging = Texts(texts, in_blocks=are_few(texts))
-        shared = len(set(measuring) & {*texts, *split_units(texts)})
-        if shared:
-            what = f"{shared} texts of {name_paths(table.judge)} were also measured on"
-            notes = (f"{what}: its figures flatter the result.",)
     return Task(
         table.name,
         share,
@@ -91,9 +97,35 @@ def _read(table: TaskTable, share: float, recipe: FusionRecipe, reader: Measurin
         f"blocks of {BLOCK_BYTES} bytes" if judging.in_blocks else "documents",
         hash_texts(judging.texts),
         reads_text=True,
-        notes=notes,
         texts=tuple(measuring),
+        judging=tuple(judging.texts),
+        is_halved=table.judge is None,
     )
+
+
+def mark_seen(tasks: Sequence[Task], others: Sequence[Sequence[str]] = ()) -> list[Task]:
+    """Mark and note the tasks whose judging text was also measured on, by any task or by ``others``.
+
+    A whole document or block in common counts, and at least one in a hundred runs of 64 bytes, wherever they begin;
+    not what the halves of one text have in common.
+    """
+    measured = [part for part in dict.fromkeys([*(task.texts for task in tasks), *map(tuple, others)]) if part]
+    runs = [hash_runs(part) for part in measured]
+    return [_mark(task, measured, runs) for task in tasks]
+
+
+def _mark(task: Task, measured: Sequence[tuple[str, ...]], runs: Sequence[np.ndarray]) -> Task:
+    taken = [index for index, part in enumerate(measured) if not (task.is_halved and part == task.texts)]
+    if not task.judging or not taken:
+        return task
+    units = {unit for index in taken for unit in measured[index] if unit.strip()}
+    whole = len(units & {*task.judging, *split_units(task.judging)})
+    part = shared_part(hash_runs(task.judging), np.concatenate([runs[index] for index in taken]))
+    if not whole and part < SEEN:
+        return task
+    count = f"{whole} text{'s' if whole > 1 else ''}" if part < SEEN else f"{100 * part:.0f} %"
+    note = f"{count} of what {task.name} is judged on was also measured on: its figures may flatter the result."
+    return replace(task, is_seen=True, notes=(*task.notes, note))
 
 
 def _handed(task: HandedTask, share: float) -> Task:

@@ -12,6 +12,7 @@ from lamoid.recipes.fusion_plan import Blend, Plan
 from lamoid.weighing.softmax import softmax_weights
 
 NOT_SEEN = "the verdict is on text that the search has not seen"
+SEEN = "the verdict is in part on text that it has seen"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _by_loss(plan: Plan, candidates: Candidates) -> Choice:
 
 
 def _tried(what: str, candidates: Candidates) -> str:
-    return f"{what} came of {len(candidates.tried)} mixtures tried on the measuring half; {NOT_SEEN}."
+    verdict = SEEN if any(task.is_seen for task in candidates.trial.tasks) else NOT_SEEN
+    return f"{what} came of {len(candidates.tried)} mixtures tried on the measuring half; {verdict}."
 
 
 def _number(plan: Plan) -> float:

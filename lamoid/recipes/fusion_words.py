@@ -34,6 +34,9 @@ Options = Annotated[Sequence[str], "A number of the rule, such as density=0.2; m
 Statistics = Annotated[
     Sequence[str | Path], "Folder of a member's statistics for fisher or regmean, one a member; else it is measured."
 ]
+MemberOn = Annotated[
+    Sequence[str | Path], "Text of a member's own that its statistics are measured on, one a member; else all texts."
+]
 NeverWorse = Annotated[bool, "Save the greedy soup or the best member rather than a model that is worse."]
 Budget = Annotated[int | None, "Mixtures that a search may try (50)."]
 Between = Annotated[bool, "Draw the losses between two or three members: 9 or 18 mixtures are measured for it."]
@@ -77,17 +80,18 @@ def read_words(given: Mapping[str, Any]) -> FusionRecipe:
     changes |= {"tau": _tau(given["tau"])} if given["tau"] is not None else {}
     changes |= {"options": {**recipe.options, **dict(map(_option, given["set"]))}} if given["set"] else {}
     changes |= _weights(given["weights"], recipe) if given["weights"] is not None else {}
-    if given["statistics"]:
-        changes["members"] = _with_statistics(changes.get("members", recipe.members), given["statistics"])
+    for word, name in (("statistics", "statistics"), ("member_on", "on")):
+        if given[word]:
+            changes["members"] = _with_each(changes.get("members", recipe.members), name, given[word], word)
     tasks = _tasks(given)
     changes |= {"tasks": tasks} if tasks else {}
     return msgspec.structs.replace(recipe, **changes)
 
 
-def _with_statistics(members: Sequence[MemberTable], paths: Sequence[str | Path]) -> list[MemberTable]:
+def _with_each(members: Sequence[MemberTable], name: str, paths: Sequence[str | Path], word: str) -> list[MemberTable]:
     if len(paths) != len(members):
-        raise InputError("statistics", f"are {len(paths)} for {len(members)} members", "give one folder a member")
-    return [msgspec.structs.replace(member, statistics=str(path)) for member, path in zip(members, paths, strict=True)]
+        raise InputError(word, f"are {len(paths)} for {len(members)} members", "give one a member, in their order")
+    return [msgspec.structs.replace(each, **{name: str(path)}) for each, path in zip(members, paths, strict=True)]
 
 
 def _tasks(given: Mapping[str, Any]) -> list[TaskTable]:

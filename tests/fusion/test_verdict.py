@@ -15,12 +15,12 @@ def test_verdict_goes_by_the_interval(interval: tuple[float, float] | None, verd
 
 
 def test_the_best_member_is_named_when_it_wins() -> None:
-    text = describe_verdict("worse", "law", 0.15, (0.1, 0.2))
+    text = describe_verdict("worse", "law", 0.15, (0.1, 0.2), "base")
     assert "The best single member, law, wins" in text
-    assert "Use law." in text
-    assert "not significant" in describe_verdict("equal", "law", 0.0, (-0.1, 0.1))
-    assert "no interval" in describe_verdict("equal", "law", 0.0, None)
-    assert "better than the best single member, law" in describe_verdict("better", "law", -0.1, (-0.2, -0.05))
+    assert "Use base." in text
+    assert "not significant" in describe_verdict("equal", "law", 0.0, (-0.1, 0.1), "law")
+    assert "no interval" in describe_verdict("equal", "law", 0.0, None, "law")
+    assert "better than the best single member, law" in describe_verdict("better", "law", -0.1, (-0.2, -0.05), "law")
 
 
 def test_nearly_uniform_weights_are_said_with_a_cure() -> None:

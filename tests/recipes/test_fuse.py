@@ -152,7 +152,7 @@ def test_a_text_of_its_own_to_judge_on(place: Path) -> None:
     assert result.units == 60
     assert result.members[0].judged == pytest.approx(mean_loss("a", [text.upper() for text in TEXTS]), rel=1e-6)
     same = fuse(["a", "b"], on="on.jsonl", judge="on.jsonl", out=Path("same"))
-    assert any("30 texts of on.jsonl were also measured on" in note for note in same.notes)
+    assert any("50 % of what text is judged on was also measured on" in note for note in same.notes)
 
 
 def test_few_documents_are_judged_in_blocks(place: Path) -> None:

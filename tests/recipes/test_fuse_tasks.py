@@ -297,6 +297,13 @@ def test_what_is_measured_is_what_is_saved_by_every_kind_of_rule(place: Path, ru
     assert len({round(loss, 6) for loss in losses.values()}) > 3
 
 
+def test_a_search_says_whether_it_has_seen_the_judging_text(place: Path) -> None:
+    apart = fuse(["a", "c"], on="foxes.jsonl", judge="squares.jsonl", out="apart", weights="greedy")
+    seen = fuse(["a", "c"], on="foxes.jsonl", judge="foxes.jsonl", out="seen", weights="greedy")
+    assert [("text that the search has not seen" in " ".join(each.notes)) for each in (apart, seen)] == [True, False]
+    assert "the verdict is in part on text that it has seen" in Path("seen/README.md").read_text()
+
+
 def test_rules_say_what_they_need(place: Path) -> None:
     with pytest.raises(InputError, match="base: is not given, which ties needs"):
         fuse(["a", "b"], out="out", rule="ties", weights="1,1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lamoid.weights.scratch import scratch_folder
+from lamoid.weights.scratch import clear_scratch, scratch_folder
 
 HOLD = """
 import sys, time
@@ -32,16 +32,23 @@ def test_it_is_gone_at_the_end_and_after_an_error(tmp_path: Path) -> None:
     assert not list(target.parent.iterdir())
 
 
-def test_what_a_killed_holder_left_is_cleared_and_a_live_one_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_holding", [True, False])
+def test_what_a_killed_holder_left_is_cleared_and_a_live_one_is_left_alone(tmp_path: Path, by_holding: bool) -> None:
     target = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         left = Path(holder.stdout.readline().strip())
         with scratch_folder(target, "steps"):
             assert (left / "half").exists()
+            clear_scratch(target, ["steps"])
+            assert (left / "half").exists()
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
+        clear_scratch(target, ["statistics"])
         assert left.exists()
-        with scratch_folder(target, "steps"):
-            assert not left.exists()
+        if by_holding:
+            with scratch_folder(target, "steps"):
+                assert not left.exists()
+        else:
+            clear_scratch(target, ["statistics", "steps"])
     assert not list(tmp_path.iterdir())
