@@ -124,9 +124,9 @@ def _brackets(
     parts: Sequence[Cuttable], measure: Measure, wanted: Sequence[int], total: int, kind: np.dtype, most: int
 ) -> list[Ends]:
     """Guess between which numbers the value of rank ``wanted`` lies, from a few pieces."""
-    least, most = kind.type(0.0), kind.type(np.inf)
+    nothing, infinite = kind.type(0.0), kind.type(np.inf)
     if total <= min(_WHOLE, most):
-        return [(least, most) for _ in wanted]
+        return [(nothing, infinite) for _ in wanted]
     samples: list[list[np.ndarray]] = [[] for _ in wanted]
 
     for part in parts:
@@ -149,8 +149,8 @@ def _brackets(
         ends = [int((place + side * _MARGIN) * values.size) for side in (-1, 1)]
         inside = [min(max(end, 0), values.size - 1) for end in ends]
         ordered = np.partition(values, inside)
-        low = ordered[inside[0]] if ends[0] > 0 else least
-        high = ordered[inside[1]] if ends[1] < values.size - 1 else most
+        low = ordered[inside[0]] if ends[0] > 0 else nothing
+        high = ordered[inside[1]] if ends[1] < values.size - 1 else infinite
         brackets.append((low, high))
     return brackets
 

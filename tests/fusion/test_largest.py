@@ -97,3 +97,11 @@ def test_of_several_tensors_together_equals_are_all_among_them() -> None:
     assert cut.least == 2.0
     masks = [cut.mask(piece, piece.members[0]).tolist() for part in parts for piece in part.pieces((0, 3))]
     assert masks == [[False, True, True], [True, False, True]]
+
+
+def test_no_more_is_gathered_than_there_is_room_for() -> None:
+    part = Numbers(torch.rand(1 << 16, generator=torch.Generator().manual_seed(0)), 1 << 10)
+    part.gathered_bytes = 3 * 4 * 500
+    (cut,) = find_largest([part], lambda piece: [piece.members[0]], [1 << 15])
+    assert int((part.numbers >= cut.least).sum()) == 1 << 15
+    assert part.passes > 1  # by digits: the bracket holds more than 500 numbers
