@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import typer
 
@@ -34,6 +34,16 @@ class Result(Protocol):
 
     def lines(self) -> list[str]:
         """Write what a person reads."""
+        ...
+
+
+@runtime_checkable
+class Answer(Protocol):
+    """A result that also answers a question, no by another exit status than 0."""
+
+    @property
+    def status(self) -> int:
+        """Give the exit status."""
         ...
 
 
@@ -95,9 +105,7 @@ def _parse_and_call(words: list[str]) -> int:
         name, said = _wanted(words) or "", error.format_message()
         cure = "see " + " ".join(["lamoid", *name.split(), "--help"])
         raise InputError(name or "the command", said[:1].lower() + said[1:], cure) from error
-    for function, values in calls:
-        _call(function, values)
-    return 0
+    return max((_call(function, values) for function, values in calls), default=0)
 
 
 def build_app(wanted: str | None, calls: list[tuple[Recipe, dict[str, Any]]]) -> typer.Typer:
@@ -149,7 +157,8 @@ def _body(row: Command, calls: list[tuple[Recipe, dict[str, Any]]]) -> Callable[
     return remember
 
 
-def _call(function: Recipe, values: dict[str, Any]) -> None:
+def _call(function: Recipe, values: dict[str, Any]) -> int:
+    """Call a recipe, print what it gives, and give the exit status."""
     as_json = values.pop("as_json")
     stdout = sys.stdout
     with contextlib.ExitStack() as stack:
@@ -165,6 +174,7 @@ def _call(function: Recipe, values: dict[str, Any]) -> None:
             _print_json(result, stdout)
         else:
             print(*result.lines(), sep="\n")
+    return result.status if isinstance(result, Answer) else 0
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from lamoid.recipes.fusion_card import RECIPE
 from lamoid.recipes.fusion_check import check_fusion
 from lamoid.recipes.fusion_member_statistics import read_own_texts, with_statistics
 from lamoid.recipes.fusion_pictures import STEPS, measure_between
-from lamoid.recipes.fusion_plan import Plan, check_output, make_plan
+from lamoid.recipes.fusion_places import check_places
+from lamoid.recipes.fusion_plan import Plan, check_disk, make_plan
 from lamoid.recipes.fusion_ranks import find_ranks
 from lamoid.recipes.fusion_recipe import FusionRecipe
 from lamoid.recipes.fusion_result import Fusion
@@ -73,6 +74,8 @@ def fuse(
     given = locals()
     recipe = words.read_words(given)
     if check:
+        if out is not None:
+            check_places(recipe, overwrite=overwrite)
         return Fusion(recipe.out, recipe.rule, [], NOT_JUDGED, [], checked=check_fusion(recipe))
     functions = [each for each in task if isinstance(each, HandedTask)]
     command = report_command(fuse, {**given, "task": [each for each in task if isinstance(each, str)]})
@@ -103,6 +106,7 @@ def run_fusion(recipe: FusionRecipe, beside: Beside | None = None) -> Fusion:
             note = f"Rank {ranks.rank} of {ranks.count} did its share; rank 0 says what came of it."
             return Fusion(recipe.out, recipe.rule, [], NOT_JUDGED, [note])
         beside = replace(beside, run=ranks.run)
+    check_places(recipe, overwrite=beside.overwrite)
     inner = replace(beside, overwrite=False)
     with run_steps(recipe, lambda step: _fuse(step, inner, step)) as whole:
         return _fuse(whole, beside, recipe)
@@ -111,7 +115,7 @@ def run_fusion(recipe: FusionRecipe, beside: Beside | None = None) -> Fusion:
 def _fuse(recipe: FusionRecipe, beside: Beside, written: FusionRecipe) -> Fusion:
     """Fuse what has no steps left; ``written`` is the recipe that is saved."""
     plan = make_plan(recipe)
-    check_output(plan, overwrite=beside.overwrite)
+    check_disk(plan)
     sweep(candidate_folder(plan))
     _check_text(plan, beside)
     reader = Measuring(

@@ -14,6 +14,7 @@ from lamoid.fusion.memory import parse_memory, room_needed
 from lamoid.fusion.rules.rule import Rule
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import total_bytes
+from lamoid.recipes.fusion_plan import make_plan
 from lamoid.recipes.fusion_recipe import FusionRecipe
 from lamoid.recipes.fusion_statistics import expected_products
 from lamoid.recipes.fusion_steps import check_steps
@@ -43,11 +44,13 @@ class CheckedFusion(msgspec.Struct, frozen=True):
     """What a fusion would be, from headers and ``SAMPLE`` numbers a tensor; sizes in bytes.
 
     ``cosines`` holds the smallest cosine between two members' numbers, and with a base between their differences from
-    it. ``seconds`` is what the disk takes at ``READ_RATE`` and ``WRITE_RATE``; arithmetic comes beside it.
+    it. ``unlisted`` counts the differences that are not listed. ``seconds`` is what the disk takes at ``READ_RATE`` and
+    ``WRITE_RATE``; arithmetic comes beside it.
     """
 
     matches: bool
     differences: list[Difference]
+    unlisted: int
     rule: str
     tensors: int
     parameters: int
@@ -67,6 +70,7 @@ class CheckedFusion(msgspec.Struct, frozen=True):
         lines = [
             f"{each.model}: {each.field} is {each.here}, in the first it is {each.first}" for each in self.differences
         ]
+        lines += [f"and {self.unlisted} more"] if self.unlisted else []
         lines.append("The members match." if self.matches else "The members do not match: nothing can be fused.")
         read, written, needed, free = (
             f"{each / 1e9:.2f} GB" for each in (self.bytes_read, self.bytes_written, self.disk_needed, self.disk_free)
@@ -82,11 +86,13 @@ def check_fusion(recipe: FusionRecipe) -> CheckedFusion:
     """Look at the members' descriptions, headers and a few numbers, and say what a fusion of them would take.
 
     Members that do not match are no error here: all fields in which they differ are listed. Raise ``InputError`` for a
-    folder that is no model, an unknown rule or a wrong step.
+    folder that is no model, a wrong step, and for all that the fusion itself would refuse before it reads.
     """
     if recipe.rule not in RULES:
         raise InputError("rule", f"is {recipe.rule!r}", f"choose one of {', '.join(RULES)}")
     check_steps(recipe)
+    if not recipe.members:
+        raise InputError("members", "none is given", "name at least one model folder")
     steps = {step.name for step in recipe.steps}
     used = [*recipe.members, *(member for step in recipe.steps for member in step.members)]
     bases = [recipe.base, *(step.base for step in recipe.steps)]
@@ -96,6 +102,8 @@ def check_fusion(recipe: FusionRecipe) -> CheckedFusion:
     folders = {path: open_folder(path, ignore_fields=ignored) for path in dict.fromkeys([*paths, *base_paths])}
     first, *others = folders.values()
     found = [each for other in others for each in _differences(first, other)]
+    if not found and not recipe.steps:
+        make_plan(recipe)
     members = [folders[path] for path in paths if path not in base_paths] or list(folders.values())
     base = folders.get(recipe.base or "")
     infos = [first.tensors[name] for name in weight_names(first)]
@@ -107,6 +115,7 @@ def check_fusion(recipe: FusionRecipe) -> CheckedFusion:
     return CheckedFusion(
         matches=not found,
         differences=found[:MOST_DIFFERENCES],
+        unlisted=len(found[MOST_DIFFERENCES:]),
         rule=recipe.rule,
         tensors=len(infos),
         parameters=sum(info.elements for info in infos),

@@ -1,7 +1,6 @@
 """What a fusion is asked to do, checked before anything is read in bulk."""
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -147,7 +146,6 @@ def make_plan(recipe: FusionRecipe) -> Plan:
     paths = [Path(member.model) for member in recipe.members]
     if not paths:
         raise InputError("members", "none is given", "name at least one model folder")
-    _check_apart(Path(recipe.out), paths if recipe.base is None else [*paths, Path(recipe.base)])
     folders = [open_folder(path, ignore_fields=recipe.ignore_field) for path in paths]
     check_match(folders)
     base = None if recipe.base is None else open_folder(Path(recipe.base), ignore_fields=recipe.ignore_field)
@@ -173,6 +171,8 @@ def _check_words(recipe: FusionRecipe) -> None:
         raise InputError("tau", f"is {tau}, must be finite and greater than 0", cure)
     if recipe.weights not in (*SEARCHES, "given"):
         raise InputError("weights", f"is {recipe.weights!r}", f"choose one of {', '.join(SEARCHES)}, or give numbers")
+    if not 0 <= recipe.seed < 2**63:
+        raise InputError("seed", f"is {recipe.seed}", "write a whole number from 0 to 2^63 - 1")
     find_device(recipe.device)
     find_dtype(recipe.dtype)
     parse_memory(recipe.memory)
@@ -199,6 +199,12 @@ def _check_rule(plan: Plan) -> None:
     own = any(member.weight is not None for member in plan.recipe.members)
     if not rule.weighted and plan.recipe.weights == "given" and own:
         raise InputError("weights", f"are given, and {name} takes none", "leave them out, or choose another rule")
+    if not rule.weighted and plan.recipe.weights in ("greedy", "pack", "search"):
+        problem = f"are to be found by {plan.recipe.weights!r}, and {name} takes none"
+        raise InputError("weights", problem, "leave them out, or choose another rule")
+    if rule.statistic is None and any(member.statistics is not None for member in plan.recipe.members):
+        problem = f"are given, and {name} asks for none"
+        raise InputError("statistics", problem, "leave them out, or choose fisher or regmean")
     weights = plan.given if plan.recipe.weights == "given" else tuple([1.0 / count] * count)
     settings = plan.settings(plan.blend(weights))
     for tensor in plan.tensors:
@@ -217,27 +223,11 @@ def check_memory(plan: Plan, memory: int) -> None:
     check_room(plan.rule, infos, len(plan.members), models, memory, statistics)
 
 
-def check_output(plan: Plan, *, overwrite: bool) -> None:
-    """Raise ``InputError`` for an output that exists, cannot be written, or has no room for the fused model."""
-    if os.path.lexists(plan.out) and not overwrite:
-        raise InputError(
-            plan.out, "the output exists already", "choose another name, or overwrite it (--overwrite, overwrite=True)"
-        )
+def check_disk(plan: Plan) -> None:
+    """Raise ``InputError`` where the disk has no room for the fused model."""
     parent = next(path for path in plan.out.absolute().parents if path.is_dir())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(plan.out, f"the folder {parent} cannot be written to", "choose a folder that you may write to")
     free, size = shutil.disk_usage(parent).free, plan.stored_bytes()
     if free < size + SPARE_BYTES:
         problem = f"the disk has {free / 2**20:.1f} MiB free, the fused model takes {size / 2**20:.1f} MiB"
         problem += f" and {SPARE_BYTES / 2**20:.0f} MiB must stay free beside it"
         raise InputError(plan.out, problem, "free some space, or choose another disk")
-
-
-def _check_apart(out: Path, models: Sequence[Path]) -> None:
-    """Refuse an output that is a model which is read, lies in one or holds one."""
-    target = Path(os.path.realpath(out))
-    for path in models:
-        model = Path(os.path.realpath(path))
-        if target == model or model in target.parents or target in model.parents:
-            relation = "is" if target == model else "lies in" if model in target.parents else "holds"
-            raise InputError(out, f"the output {relation} {path}, which is read", "choose a folder of its own")

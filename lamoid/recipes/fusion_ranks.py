@@ -25,9 +25,11 @@ class Ranks:
 
 
 def find_ranks(environment: Mapping[str, str], recipe: FusionRecipe) -> Ranks | None:
-    """Read what torchrun says; None for a process alone. Raise ``InputError`` for what several cannot do together."""
-    count = environment.get("WORLD_SIZE", "1")
-    rank = environment.get("RANK", "0")
+    """Read what torchrun says, which sets both numbers; None for a process alone. Raise ``InputError`` for what several
+    cannot do together."""
+    if not {"RANK", "WORLD_SIZE"} <= set(environment):
+        return None
+    count, rank = environment["WORLD_SIZE"], environment["RANK"]
     if not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count)):
         problem = f"are {rank[:20]!r} and {count[:20]!r}"
         raise InputError("RANK and WORLD_SIZE", problem, "start the ranks with torchrun, or take both away")

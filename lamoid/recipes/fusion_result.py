@@ -124,6 +124,11 @@ class Fusion(msgspec.Struct, frozen=True):
     reports: tuple[Report, ...] = ()
     checked: CheckedFusion | None = None
 
+    @property
+    def status(self) -> int:
+        """Give the exit status: 2 where it was asked whether members match, and they do not."""
+        return 2 if self.checked is not None and not self.checked.matches else 0
+
     def render(self) -> RenderableType:
         """Build the tables and the sentences below them."""
         title = f"{self.out}: {self.rule} fusion"

@@ -1,5 +1,6 @@
 """The numbers of a fusion for each tensor: of filters and gradients, of all members' and each member's own."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -29,6 +30,9 @@ def make_settings(
     a member's value where the rule wants one of all.
     """
     fields = {field.encode_name: field for field in msgspec.structs.fields(rule.options)}
+    for name, field in fields.items():
+        if field.required and name not in options and not any(name in member.options for member in members):
+            raise InputError(f"options.{name}", "is not given, and this rule needs it", f"write it: --set {name}=0.5")
     for name in dict.fromkeys([*options, *(name for member in members for name in member.options)]):
         if name not in fields:
             has = f"it has {', '.join(fields)}" if fields else "it has none"
@@ -105,6 +109,8 @@ def _weight(member: MemberTable, tensor: str, place: float) -> float:
         raise InputError(f"weight of {member.model}", problem, 'end the list with filter = "*"')
     if isinstance(value, bool | str):
         raise InputError(f"weight of {member.model}", f"is {value!r} for {tensor}", "write a number such as 0.5")
+    if not math.isfinite(value):
+        raise InputError(f"weight of {member.model}", f"is {value} for {tensor}", "write a finite number such as 0.5")
     return float(value)
 
 

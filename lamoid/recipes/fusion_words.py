@@ -69,11 +69,11 @@ def read_words(given: Mapping[str, Any]) -> FusionRecipe:
     members = as_paths(given["members"])
     is_file = len(members) == 1 and is_fusion_file(members[0])
     if is_file:
-        recipe = read_fusion_recipe(members[0], given["out"])
+        recipe = read_fusion_recipe(members[0], given["out"] or ("fused" if given["check"] else None))
     else:
-        if given["out"] is None:
+        if given["out"] is None and not given["check"]:
             raise InputError("out", "is not given", "name the folder for the result: --out FOLDER")
-        recipe = FusionRecipe(str(given["out"]), [MemberTable(str(member)) for member in members])
+        recipe = FusionRecipe(str(given["out"] or "fused"), [MemberTable(str(member)) for member in members])
     changes = {name: given[name] for name in SAME if given[name] is not None and given[name] is not False}
     changes |= {"ignore_field": [*recipe.ignore_field, *given["ignore_field"]]}
     changes |= {"base": str(given["base"])} if given["base"] is not None else {}
@@ -83,6 +83,9 @@ def read_words(given: Mapping[str, Any]) -> FusionRecipe:
     for word, name in (("statistics", "statistics"), ("member_on", "on")):
         if given[word]:
             changes["members"] = _with_each(changes.get("members", recipe.members), name, given[word], word)
+    found_by = changes.get("weights", recipe.weights)
+    if given["tau"] is not None and found_by != "loss":
+        raise InputError("tau", f"is given, and weights {found_by!r} take none", "leave it out, or ask for loss")
     tasks = _tasks(given)
     changes |= {"tasks": tasks} if tasks else {}
     return msgspec.structs.replace(recipe, **changes)

@@ -96,7 +96,7 @@ def durable_folder(target: Path | str, *, overwrite: bool = False, resume: str |
         _make_folder(target.parent)
         temporary, lock = (None, None) if resume is None else _adopt(target, resume)
         sweep(target)
-        _check_target(target, overwrite)
+        check_target(target, overwrite)
         if temporary is None:
             temporary, lock = _claim(target)
         draft = Draft(temporary, None if resume is None else Journal(temporary, resume))
@@ -233,7 +233,7 @@ def _adopt(target: Path, identity: str) -> tuple[Path | None, int | None]:
     return None, None
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a target that overwriting would destroy: only folders that were written here are replaced."""
     if not os.path.lexists(target):
         return
@@ -263,7 +263,7 @@ def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
     try:
         if not _has_lock(held, otherwise=True) or not _is_same(held, target):
             raise BlockingIOError(errno.EAGAIN, "another writer is replacing it at this moment", str(target))
-        _check_target(target, overwrite)
+        check_target(target, overwrite)
         if not _exchange(temporary, target):
             _move_aside(temporary, target)
     finally:

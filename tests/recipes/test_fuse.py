@@ -293,13 +293,13 @@ def test_without_matplotlib_there_is_no_picture(place: Path, monkeypatch: pytest
         ({"device": "abacus"}, "device: is 'abacus'"),
         ({"dtype": "int3"}, "dtype: is 'int3'"),
         ({"measure_dtype": "int3"}, "measure_dtype: is 'int3'"),
-        ({"out": Path("on.jsonl")}, "on.jsonl: the output exists already"),
+        ({"out": Path("on.jsonl")}, "on.jsonl: the output is on.jsonl, which is read"),
         ({"out": Path("a")}, "a: the output is a, which is read"),
         ({"out": Path("b/../a"), "overwrite": True}, "the output is a, which is read"),
         ({"out": Path("a/fused")}, "a/fused: the output lies in a"),
         ({"out": Path(), "overwrite": True}, "the output holds a"),
         ({"out": Path("base"), "base": Path("base"), "overwrite": True}, "base: the output is base"),
-        ({"out": Path("c")}, "c: the output exists already"),
+        ({"out": Path("c")}, "c: the output folder exists already"),
         ({"base": Path("none")}, "none: there is no such folder"),
     ],
 )
@@ -395,5 +395,5 @@ def test_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tree = json.loads(capsys.readouterr().out)
     assert tree["verdict"] in ("better", "equal", "worse")
     assert run(["fuse", "a", "b", "--on", "on.jsonl", "--out", "out"]) == 2
-    assert "out: the output exists already" in capsys.readouterr().err
+    assert "out: the output folder exists already" in capsys.readouterr().err
     assert run(["fuse", "a", "b", "--on", "on.jsonl", "--out", "new", "--tau", "nan"]) == 2

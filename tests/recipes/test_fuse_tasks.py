@@ -249,7 +249,37 @@ def test_looking_only_writes_nothing(place: Path, capsys: pytest.CaptureFixture[
     before = sorted(place.iterdir())
     assert run(["fuse", "a", "b", "--out", "out", "--check"]) == 0
     assert "The members match." in capsys.readouterr().out
+    assert run(["fuse", "a", "b", "--check"]) == 0
     assert sorted(place.iterdir()) == before
+
+
+def test_looking_answers_by_the_status_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Llama(LanguageModel(Shape(width=16, layers=9, heads=2, context=16).spec(300))).save("other")
+    capsys.readouterr()
+    assert run(["fuse", "a", "other", "--check", "--json"]) == 2
+    checked = json.loads(capsys.readouterr().out)["checked"]
+    assert not checked["matches"]
+    assert len(checked["differences"]) == 20
+    assert run(["fuse", "a", "other", "--check"]) == 2
+    assert f"and {checked['unlisted']} more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a", "b", "c", "--rule", "slerp", "--base", "base", "--set", "t=0.5"], "members: are 3, slerp takes 1"),
+        (["a", "b", "--rule", "ties"], "base: is not given, which ties needs"),
+        (["a", "b", "--dtype", "int3"], "dtype: is 'int3'"),
+        (["a", "b", "--tau", "0"], "tau: is 0"),
+        (["a", "b", "--base", "base", "--rule", "ties", "--set", "density=2"], "density is 2"),
+        (["a", "b", "--out", "a"], "the output is a, which is read"),
+    ],
+)
+def test_looking_refuses_what_fusing_would_refuse(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert run(["fuse", *words, "--check"]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -273,6 +303,11 @@ def test_looking_only_writes_nothing(place: Path, capsys: pytest.CaptureFixture[
         ({"budget": 0}, "budget: is 0"),
         ({"members": ["none.toml"]}, "none.toml"),
         ({"shard_size": "x"}, "shard_size: is 'x'"),
+        ({"seed": -1}, "seed: is -1"),
+        ({"weights": "uniform", "tau": 0.1}, "tau: is given, and weights 'uniform' take none"),
+        ({"weights": "search", "rule": "model_stock", "base": "base"}, "model_stock takes none"),
+        ({"weights": "1,1", "statistics": ["a", "b"]}, "statistics: are given, and linear asks for none"),
+        ({"members": ["a"], "base": "b", "rule": "slerp"}, "options.t: is not given, and this rule needs it"),
     ],
 )
 def test_what_cannot_be_used_is_refused(place: Path, options: dict[str, Any], culprit: str) -> None:
