@@ -14,7 +14,7 @@ from lamoid.fusion.memory import parse_memory, room_needed
 from lamoid.fusion.rules.rule import Rule
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import total_bytes
-from lamoid.recipes.fusion_plan import make_plan
+from lamoid.recipes.fusion_plan import check_rule_name, make_plan
 from lamoid.recipes.fusion_recipe import FusionRecipe
 from lamoid.recipes.fusion_statistics import expected_products
 from lamoid.recipes.fusion_steps import check_steps
@@ -88,8 +88,7 @@ def check_fusion(recipe: FusionRecipe) -> CheckedFusion:
     Members that do not match are no error here: all fields in which they differ are listed. Raise ``InputError`` for a
     folder that is no model, a wrong step, and for all that the fusion itself would refuse before it reads.
     """
-    if recipe.rule not in RULES:
-        raise InputError("rule", f"is {recipe.rule!r}", f"choose one of {', '.join(RULES)}")
+    check_rule_name(recipe.rule)
     check_steps(recipe)
     if not recipe.members:
         raise InputError("members", "none is given", "name at least one model folder")

@@ -1,5 +1,6 @@
 """What a fusion is asked to do, checked before anything is read in bulk."""
 
+import difflib
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -161,10 +162,17 @@ def make_plan(recipe: FusionRecipe) -> Plan:
     return plan
 
 
+def check_rule_name(name: str) -> None:
+    """Raise ``InputError`` for a rule that is not there, naming the one that is spelt most like it."""
+    if name not in RULES:
+        near = difflib.get_close_matches(name[:60], RULES, n=1)
+        meant = f"did you mean {near[0]}? Choose" if near else "choose"
+        raise InputError("rule", f"is {name[:60]!r}", f"{meant} one of {', '.join(RULES)}")
+
+
 def _check_words(recipe: FusionRecipe) -> None:
     """Refuse words and numbers that no members could make right."""
-    if recipe.rule not in RULES:
-        raise InputError("rule", f"is {recipe.rule!r}", f"choose one of {', '.join(RULES)}")
+    check_rule_name(recipe.rule)
     tau = recipe.tau
     if tau != "auto" and not (isinstance(tau, int | float) and math.isfinite(tau) and tau > 0.0):
         cure = "1 is usual; less sharpens the weights; auto finds it"

@@ -68,6 +68,9 @@ def read_words(given: Mapping[str, Any]) -> FusionRecipe:
     """Give the fusion that the words describe; raise ``InputError`` naming one that cannot be used."""
     members = as_paths(given["members"])
     is_file = len(members) == 1 and is_fusion_file(members[0])
+    for member in members if len(members) > 1 else ():
+        if is_fusion_file(member):
+            raise InputError(member, "is a recipe, and stands beside other members", "give the recipe alone")
     if is_file:
         recipe = read_fusion_recipe(members[0], given["out"] or ("fused" if given["check"] else None))
     else:

@@ -304,6 +304,8 @@ def test_looking_refuses_what_fusing_would_refuse(
         ({"members": ["none.toml"]}, "none.toml"),
         ({"shard_size": "x"}, "shard_size: is 'x'"),
         ({"seed": -1}, "seed: is -1"),
+        ({"rule": "tie"}, "rule: is 'tie'. Did you mean ties? Choose one of linear"),
+        ({"members": ["again.toml", "a"]}, "again.toml: is a recipe, and stands beside other members"),
         ({"weights": "uniform", "tau": 0.1}, "tau: is given, and weights 'uniform' take none"),
         ({"weights": "search", "rule": "model_stock", "base": "base"}, "model_stock takes none"),
         ({"weights": "1,1", "statistics": ["a", "b"]}, "statistics: are given, and linear asks for none"),
