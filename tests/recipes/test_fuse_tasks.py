@@ -152,7 +152,10 @@ def test_metrics_are_means_with_a_verdict_of_their_own(place: Path) -> None:
             scores = [-loss.nats for loss in distance_to(name)(lamoid.load(model))]
             assert values[model] == pytest.approx(sum(scores) / 40, rel=1e-6)
     assert set(calls) == {"a", "c", "uniform", "fused"}
+    assert {"fusion.png", "metrics.png"} <= set(whole("out"))
     alone = fuse(list("ac"), out="alone", weights="3,1", metrics={"like b": near("b")})
+    assert {"metrics.png", "weights.png"} <= set(whole("alone"))
+    assert "fusion.png" not in whole("alone")
     assert (alone.verdict, alone.best_member, alone.fused) == (alone.metrics[0].verdict, "a", None)
 
 
