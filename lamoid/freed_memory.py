@@ -1,5 +1,6 @@
-"""Memory that is freed and asked for again at once: the C library is told to keep it meanwhile."""
+"""Memory that is freed: whether the C library keeps it for what is asked for next, or gives it back."""
 
+import contextlib
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,12 @@ _USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20
 """glibc's own, but for the thresholds: those are where its moving ones end after the first large block."""
 
 
+def give_freed_memory_back() -> None:
+    """Give what is free in the heaps of all threads back to the system; without glibc this does nothing."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextmanager
 def keeping_freed_memory() -> Iterator[None]:
     """Keep what is freed inside with the process, and give it back at the end; without glibc this does nothing.
@@ -20,7 +27,7 @@ def keeping_freed_memory() -> Iterator[None]:
     """
     library = ctypes.CDLL(None)
     try:
-        mallopt, trim = library.mallopt, library.malloc_trim
+        mallopt = library.mallopt
     except AttributeError:
         yield
         return
@@ -31,4 +38,4 @@ def keeping_freed_memory() -> Iterator[None]:
     finally:
         for parameter, value in _USUAL.items():
             mallopt(parameter, value)
-        trim(0)
+        give_freed_memory_back()

@@ -12,8 +12,8 @@ from lamoid.weights.header import TensorInfo
 
 BLOCK = 1 << 18
 LEAST_BLOCK = PIECE
-RESERVE = 32 * 2**20
-"""Bytes kept for headers, threads and the writer's own buffers."""
+RESERVE = 40 * 2**20
+"""Bytes kept for headers, threads, the writer's own buffers, and what the C library holds back of what was freed."""
 KEPT = 8 * 2**20
 """Bytes up to which a tensor is kept between passes: more is as soon read from the system's cache as from memory."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

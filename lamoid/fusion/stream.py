@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from lamoid.freed_memory import give_freed_memory_back
 from lamoid.fusion.engine import MEMORY, Engine, Job
 from lamoid.fusion.output import Output
 from lamoid.fusion.passes import Span
@@ -56,6 +57,7 @@ def stream_fusion(
     Where the draft has a journal, what a killed fusion of the same has written is not made again.
     Raises ``InputError`` for a limit that is too small, a NaN or an infinity in a model, whole numbers that differ.
     """
+    give_freed_memory_back()
     shard_bytes, advance = how.get("shard_bytes", SHARD_BYTES), how.get("advance")
     workers, run, memory = how.get("workers", 1), how.get("run", ""), how.get("memory", MEMORY)
     staff = Staff(workers, run, memory if run else memory // workers)
