@@ -16,6 +16,7 @@ import json, math, sys, threading
 from collections.abc import Mapping
 from pathlib import Path
 import torch
+from lamoid.freed_memory import give_freed_memory_back
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import Source, stream_fusion
 from lamoid.weights.durable import durable_folder, verify
@@ -66,6 +67,7 @@ parts = [Source(str(m.seed), m) for m in models]
 members, base, weights = (parts, None, [0.2, 0.3, 0.5]) if rule == "linear" else (parts[1:], parts[0], [0.5, 0.5])
 options = RULES[rule].options()
 torch.ones(1 << 16).sum()
+give_freed_memory_back()
 before, peak, over = anonymous(), 0, threading.Event()
 
 def watch():

@@ -11,6 +11,7 @@ WATCHED = """
 import sys, threading
 from pathlib import Path
 import torch
+from lamoid.freed_memory import give_freed_memory_back
 from lamoid.fusion import largest
 from lamoid.fusion.rules.table import RULES
 from lamoid.fusion.stream import Source, stream_fusion
@@ -35,6 +36,7 @@ def anonymous():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 parts = [Source(str(m), Tensors(read_header(folder / str(m) / "model.safetensors"))) for m in range(3)]
+give_freed_memory_back()
 before, peak, over = anonymous(), 0, threading.Event()
 
 def watch():

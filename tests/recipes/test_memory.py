@@ -20,6 +20,7 @@ WATCHED = """
 import sys, threading
 from pathlib import Path
 import torch
+from lamoid.freed_memory import give_freed_memory_back
 from lamoid.recipes.fuse import fuse
 
 folder, bound = Path(sys.argv[1]), sys.argv[2]
@@ -33,6 +34,7 @@ def run(name):
     fuse([folder / f"{name}{seed}" for seed in range(2)], on=folder / "on.jsonl", out=folder / name, memory=bound)
 
 run("small")  # loads the libraries and what they keep
+give_freed_memory_back()
 before, peak, over = anonymous(), 0, threading.Event()
 
 def watch():
