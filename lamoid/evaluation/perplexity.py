@@ -7,6 +7,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from lamoid.assembly.batch import Batch
 from lamoid.assembly.likelihood import IGNORED, token_nats
@@ -59,7 +60,7 @@ def document_losses(
     ``Loss``, for intervals where there are few documents. The sums over all blocks are those over all documents.
     """
     check_readable(model.spec)
-    found = _token_losses(model, tokenizer, documents, context or model.spec.context, batch, advance)
+    found = _token_losses(model, tokenizer, documents, context, batch, advance)
     losses = []
     for nats, document in zip(found, documents, strict=True):
         size = len(document.encode())
@@ -78,30 +79,63 @@ def check_readable(spec: ModelSpec) -> None:
         raise InputError("model", problem, "measure a decoder, or this one by what it writes for each source")
 
 
+def backward_documents(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    documents: Sequence[str],
+    *,
+    context: int | None = None,
+    batch: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> int:
+    """Add the gradient of the documents' summed nats to the parameters' own; give the number of tokens scored.
+
+    What is read at once is as in ``document_losses``, and each such part goes backward before the next is read.
+    """
+    check_readable(model.spec)
+    tokens = 0
+    for _, windows in _read(model, tokenizer, documents, context):
+        for part in _batches(windows, batch):
+            _score(model, part).sum().backward()
+            count = sum(len(window.inputs) for window in part)
+            tokens += count
+            if advance is not None:
+                advance(count)
+    return tokens
+
+
 @torch.inference_mode()
 def _token_losses(
     model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[str],
-    context: int,
+    context: int | None,
     batch: int | None,
     advance: Callable[[int], None] | None,
 ) -> list[np.ndarray]:
     """Give the nats of each document's scored tokens in their order, float32."""
     losses: list[np.ndarray] = []
-    for group in _groups(documents):
-        encoded = [_sequence(ids, tokenizer.start, model.spec.vocab) for ids in tokenizer.encode_many(group)]
-        nats = [np.zeros(max(0, len(sequence) - 1), np.float32) for sequence in encoded]
-        windows = [window for index, sequence in enumerate(encoded) for window in _windows(sequence, index, context)]
-        windows.sort(key=lambda window: -len(window.inputs))
+    for lengths, windows in _read(model, tokenizer, documents, context):
+        nats = [np.zeros(max(0, length - 1), np.float32) for length in lengths]
         for part in _batches(windows, batch):
-            for window, row in zip(part, _score(model, part), strict=True):
+            for window, row in zip(part, _score(model, part).cpu().numpy(), strict=True):
                 document, first = window.place
                 nats[document][first : first + len(window.inputs)] = row[: len(window.inputs)]
             if advance is not None:
                 advance(sum(len(window.inputs) for window in part))
         losses.extend(nats)
     return losses
+
+
+def _read(
+    model: LanguageModel, tokenizer: Tokenizer, documents: Sequence[str], context: int | None
+) -> Iterator[tuple[list[int], list[Window]]]:
+    """Give the lengths of some documents, the start token's among them, and their windows, the longest first."""
+    for group in _groups(documents):
+        encoded = [_sequence(ids, tokenizer.start, model.spec.vocab) for ids in tokenizer.encode_many(group)]
+        size = context or model.spec.context
+        windows = [window for index, sequence in enumerate(encoded) for window in _windows(sequence, index, size)]
+        yield [len(sequence) for sequence in encoded], sorted(windows, key=lambda window: -len(window.inputs))
 
 
 def _groups(documents: Sequence[str]) -> Iterator[list[str]]:
@@ -140,7 +174,7 @@ def _batches(windows: Sequence[Window], batch: int | None) -> Iterator[Sequence[
         begin += rows
 
 
-def _score(model: LanguageModel, windows: Sequence[Window]) -> np.ndarray:
+def _score(model: LanguageModel, windows: Sequence[Window]) -> Tensor:
     """Give the nats of the windows' tokens, (windows, longest window); what stands behind a window is 0."""
     shape = (len(windows), max(len(window.inputs) for window in windows))
     ids, targets, segments = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64), np.zeros(shape, np.int64)
@@ -149,7 +183,6 @@ def _score(model: LanguageModel, windows: Sequence[Window]) -> np.ndarray:
         ids[row, :length], targets[row, :length], segments[row, :length] = window.inputs, window.targets, 1
     marks = None if segments.all() else torch.from_numpy(segments)
     batch = Batch(torch.from_numpy(ids), marks).to(model.device)
-    nats = token_nats(
+    return token_nats(
         model.hidden(batch), model.logits, torch.from_numpy(targets).to(model.device), chunk_elements=LOGITS_AT_ONCE
     )
-    return nats.cpu().numpy()

@@ -25,7 +25,9 @@ from lamoid.weights.folder import ModelFolder, open_folder
 from lamoid.weights.read import Tensors
 
 SPARE_BYTES = 16 * 2**20
-SEARCHES = ("loss", "uniform", "greedy", "pack", "search")
+SEARCHES = ("loss", "uniform", "greedy", "pack", "search", "descend")
+LINEAR = ("linear", "task_arithmetic")
+"""Rules whose result is linear in the weights, so that a loss has slopes by them."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,9 @@ def _check_rule(plan: Plan) -> None:
     own = any(member.weight is not None for member in plan.recipe.members)
     if not rule.weighted and plan.recipe.weights == "given" and own:
         raise InputError("weights", f"are given, and {name} takes none", "leave them out, or choose another rule")
+    if plan.recipe.weights == "descend" and name not in LINEAR:
+        problem = f"are to be found by 'descend', which goes with {' and '.join(LINEAR)}, and the rule is {name}"
+        raise InputError("weights", problem, "ask for search")
     if not rule.weighted and plan.recipe.weights in ("greedy", "pack", "search"):
         problem = f"are to be found by {plan.recipe.weights!r}, and {name} takes none"
         raise InputError("weights", problem, "leave them out, or choose another rule")

@@ -59,8 +59,9 @@ class FusionRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of a fusion.
 
     ``weights``: "loss" (softmax of minus the loss over tau), "uniform", "greedy" (the greedy soup), "pack" (one after
-    the other, by the loss), "search" (the best on the measuring half), or "given" (each member's own). ``dtype`` is
-    what the result is stored in, the members' own if not given; ``measure_dtype`` what losses are measured in.
+    the other, by the loss), "search" (the best on the measuring half, by losses alone), "descend" (the same by their
+    slopes), or "given" (each member's own). ``dtype`` is what the result is stored in, the members' own if not given;
+    ``measure_dtype`` what losses are measured in.
     """
 
     out: str

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lamoid.fusion.search.fold import pack
-from lamoid.fusion.search.simplex import search_simplex
+from lamoid.fusion.search.simplex import descend_simplex, search_simplex
 from lamoid.fusion.search.soup import greedy_soup
 from lamoid.fusion.search.tau import search_tau
 from lamoid.recipes.fusion_candidates import Candidates
+from lamoid.recipes.fusion_descent import loss_slopes
 from lamoid.recipes.fusion_plan import Blend, Plan
 from lamoid.weighing.softmax import softmax_weights
 
@@ -43,6 +45,9 @@ def choose(plan: Plan, candidates: Candidates | None) -> Choice:
         weights = greedy_soup(losses, loss)
     elif way == "pack":
         weights = pack(losses, loss)
+    elif way == "descend":
+        slopes = partial(loss_slopes, plan, candidates)
+        weights = descend_simplex(loss, slopes, softmax_weights(losses, _number(plan)), steps=plan.recipe.budget - 1)
     else:
         weights = search_simplex(loss, softmax_weights(losses, _number(plan)), plan.recipe.budget)
     return Choice("fused", plan.blend(weights), notes=(_tried(f"The weights ({way})", candidates),))

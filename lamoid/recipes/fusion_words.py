@@ -27,7 +27,7 @@ Judge = Annotated[Files | None, "Text to judge on, instead of the half of --on t
 RuleName = Annotated[str | None, "Fusion rule (linear)."]
 Weights = Annotated[
     str | None,
-    "loss (exp(-loss / tau), normalised), uniform, greedy, pack, search, or numbers such as 0.2,0.3,0.5 (loss).",
+    "loss (exp(-loss / tau), normalised), uniform, greedy, pack, search, descend, or numbers: 0.2,0.3,0.5 (loss).",
 ]
 Tau = Annotated[str | float | None, "Temperature of the weights by loss, or auto: the best on the measuring half (1)."]
 Options = Annotated[Sequence[str], "A number of the rule, such as density=0.2; may be repeated."]

@@ -12,7 +12,7 @@ from lamoid.contained import is_there
 from lamoid.data.sources import read_documents
 from lamoid.errors import InputError
 from lamoid.evaluation.identity import hash_model
-from lamoid.evaluation.perplexity import Loss, check_readable, document_losses
+from lamoid.evaluation.perplexity import Loss, backward_documents, check_readable, document_losses
 from lamoid.fusion.finite import find_not_finite
 from lamoid.recipes.progress import Progress
 from lamoid.text.tokenizer import Tokenizer
@@ -81,11 +81,11 @@ class Measuring:
         if reads_text or has_tokenizer(folder.path):
             tokenizer = _read_tokenizer(folder)
         if reads_text and tokenizer is not None and tokenizer.start is None:
-            self._remark(f"{name} has no start token: the first token of each text is not scored.")
+            self.remark(f"{name} has no start token: the first token of each text is not scored.")
         size = _converted_bytes(folder, kind)
         if size and place.type == "cpu":
             held = f"each model's {size / 2**20:.0f} MiB were held in memory, beside the bound if there was one"
-            self._remark(f"Measured in {self.dtype or 'the widest dtype'}, not as stored: {held}.")
+            self.remark(f"Measured in {self.dtype or 'the widest dtype'}, not as stored: {held}.")
         return Opened(name, folder, load_model(folder, device=place, dtype=kind, views=True), tokenizer)
 
     def score(self, opened: Opened, part: Texts) -> list[Loss]:
@@ -109,7 +109,26 @@ class Measuring:
             raise _not_finite(opened)
         return losses
 
-    def _remark(self, text: str) -> None:
+    def go_back(self, opened: Opened, texts: Sequence[str]) -> int:
+        """Add the gradient of the texts' summed nats to that of a model's parameters; give the tokens scored."""
+        if opened.tokenizer is None:
+            raise InputError(opened.name, "holds no tokenizer, which measuring needs", "put its tokenizer.json there")
+        if self.progress is not None:
+            self.progress.start(f"descending at {opened.name}", unit="tokens")
+        tokens = backward_documents(
+            opened.model,
+            opened.tokenizer,
+            texts,
+            context=self.context,
+            batch=self.batch,
+            advance=None if self.progress is None else self.progress.advance,
+        )
+        if self.progress is not None:
+            self.progress.finish()
+        return tokens
+
+    def remark(self, text: str) -> None:
+        """Add what a reader of the figures should know, once."""
         if text not in self.remarks:
             self.remarks.append(text)
 

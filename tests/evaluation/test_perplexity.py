@@ -11,7 +11,7 @@ from lamoid.assembly.initialise import initialise
 from lamoid.assembly.model import LanguageModel
 from lamoid.errors import InputError
 from lamoid.evaluation import perplexity
-from lamoid.evaluation.perplexity import document_losses
+from lamoid.evaluation.perplexity import backward_documents, document_losses
 from lamoid.text.tokenizer import Tokenizer
 from lamoid.text.training import train_tokenizer
 
@@ -125,3 +125,21 @@ def test_as_transformers(data_folder: Path) -> None:
             logits = peer(window[:, :-1]).logits
         total += torch.nn.functional.cross_entropy(logits[0], window[0, 1:], reduction="sum").item()
     assert ours.loss(text).nats == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_the_gradient_is_that_of_the_loss(tokenizer: Tokenizer, batch: int | None) -> None:
+    model = make(tokenizer)
+    total = torch.zeros(())
+    for text in DOCUMENTS:
+        ids = [0, *tokenizer.encode(text)]
+        for first in range(0, len(ids) - 1, 48):
+            window = torch.tensor([ids[first : first + 49]])
+            total = total + torch.nn.functional.cross_entropy(model(window[:, :-1])[0], window[0, 1:], reduction="sum")
+    expected = torch.autograd.grad(total, list(model.parameters()))
+    told: list[int] = []
+    tokens = backward_documents(model, tokenizer, DOCUMENTS, batch=batch, advance=told.append)
+    assert tokens == sum(told) == sum(loss.tokens for loss in document_losses(model, tokenizer, DOCUMENTS))
+    for (name, parameter), gradient in zip(model.named_parameters(), expected, strict=True):
+        assert parameter.grad is not None, name
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max())), name
