@@ -1,5 +1,6 @@
 """A fusion from a file: our own TOML, or one of mergekit's YAML recipes as it is."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,10 @@ import msgspec
 from lamoid.errors import InputError
 from lamoid.recipes.fusion_recipe import FusionRecipe, MemberTable, StepTable
 from lamoid.recipes.mergekit_recipe import read_mergekit
+from lamoid.recipes.wanted_value import wanted
 
 MOST_BYTES = 1 << 20
+_PAGE = "docs/fusion_reference.md"
 ENDINGS = (".toml", ".yml", ".yaml")
 
 
@@ -41,10 +44,21 @@ def _convert(tree: Mapping[str, Any], path: Path) -> FusionRecipe:
     try:
         return msgspec.convert(tree, FusionRecipe)
     except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$")
-        key = place.rstrip("`").lstrip(".")
-        where = f"{path}: {key}" if key else path
-        raise InputError(where, problem, "see docs/fusion.md for the keys and their kinds") from None
+        raise _explain(str(error), path) from None
+
+
+def _explain(text: str, path: Path) -> InputError:
+    """Put the library's message in the words of the other recipes, with the key as a dotted path."""
+    problem, _, place = text.partition(" - at `$")
+    key = place.rstrip("`").lstrip(".")
+    found = re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", problem)
+    if found is not None:
+        key = f"{key}.{found[2]}" if key else found[2]
+        problem = "is not given" if found[1] == "missing required" else "is no key of a fusion"
+        return InputError(f"{path}: {key}", problem, f"the keys stand in {_PAGE}")
+    told = wanted(problem, key, None, of_tables=key in ("members", "steps", "tasks"))
+    problem, cure = told or (problem, f"the keys and their kinds stand in {_PAGE}")
+    return InputError(f"{path}: {key}" if key else path, problem, cure)
 
 
 def _read(path: Path) -> bytes:

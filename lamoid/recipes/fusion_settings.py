@@ -129,7 +129,10 @@ def _convert(found: dict[str, Any], rule: Rule, tensor: str) -> Options:
     try:
         return msgspec.convert(found, rule.options)
     except (msgspec.ValidationError, ValueError) as error:
-        raise InputError(f"options for {tensor}", str(error), "mend the number that is named") from None
+        problem, _, place = str(error).partition(" - at `$")
+        key = place.rstrip("`").lstrip(".")
+        where = f"options.{key} for {tensor}" if key else f"options for {tensor}"
+        raise InputError(where, problem, "mend the number that is named") from None
 
 
 def is_by_member(kind: Any) -> bool:

@@ -81,7 +81,7 @@ def read_words(given: Mapping[str, Any]) -> FusionRecipe:
     changes |= {"ignore_field": [*recipe.ignore_field, *given["ignore_field"]]}
     changes |= {"base": str(given["base"])} if given["base"] is not None else {}
     changes |= {"tau": _tau(given["tau"])} if given["tau"] is not None else {}
-    changes |= {"options": {**recipe.options, **dict(map(_option, given["set"]))}} if given["set"] else {}
+    changes |= {"options": {**recipe.options, **_options(given["set"], recipe)}} if given["set"] else {}
     changes |= _weights(given["weights"], recipe) if given["weights"] is not None else {}
     for word, name in (("statistics", "statistics"), ("member_on", "on")):
         if given[word]:
@@ -134,6 +134,16 @@ def _tau(word: str | float) -> Any:
         return float(word)
     except ValueError:
         raise InputError("tau", f"is {word!r}", "write a number greater than 0, or auto") from None
+
+
+def _options(words: Sequence[str], recipe: FusionRecipe) -> dict[str, Setting]:
+    """Read options for all members; refuse one that a member has a value of its own for, which would count first."""
+    options = dict(map(_option, words))
+    for index, member in enumerate(recipe.members):
+        for name in options.keys() & member.options.keys():
+            problem = f"is given, and members[{index}] has {name} = {member.options[name]} of its own, which counts"
+            raise InputError(f"set: {name}", problem, "leave it out, or write it into the recipe")
+    return options
 
 
 def _option(word: str) -> tuple[str, Setting]:

@@ -15,6 +15,7 @@ from lamoid.assembly.sharing import put_parameters
 from lamoid.assembly.spec import ModelSpec
 from lamoid.contained import is_there
 from lamoid.errors import InputError
+from lamoid.weights.adapter_config import CONFIG as ADAPTER
 from lamoid.weights.config import describe, read_description
 from lamoid.weights.durable import MANIFEST, Draft, sweep, verify
 from lamoid.weights.names import NameMap, Naming, join, joined_shape, match_names
@@ -81,6 +82,9 @@ def open_folder(path: Path | str, *, ignore_fields: Sequence[str] = ()) -> Model
         what = "it is a file, not a folder" if path.exists() else "there is no such folder"
         raise InputError(path, what, "Give a folder that holds config.json and model.safetensors")
     if not is_there(path, "config.json"):
+        if is_there(path, ADAPTER):
+            cure = "make it one with its base: lamoid adapter merge BASE ADAPTER --out FOLDER"
+            raise InputError(path, "it holds an adapter, not a whole model", cure)
         inner = path / "model"
         cure = f"Give {inner}" if (inner / "config.json").exists() else "Give a folder that holds a model"
         raise InputError(path / "config.json", "the file does not exist", cure)

@@ -287,6 +287,11 @@ def test_an_adapter_that_is_not_there_is_not_written(base: Path, tmp_path: Path)
     assert len(list(linear_maps(base_model().spec))) == 15
 
 
+def test_an_adapter_is_no_model(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"law: it holds an adapter, not a whole model\. .* lamoid adapter merge BASE"):
+        open_folder(folder)
+
+
 def test_the_folder_of_a_run_is_that_of_its_adapter(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "my run" / "adapter")
     opened = open_adapter(tmp_path / "my run")
