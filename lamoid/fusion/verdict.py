@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 
 NEAR_UNIFORM = 0.05
+NEGLIGIBLE = 1e-4
+"""Nats a token by which no model is called better: a figure with four places shows nothing of it."""
 NOT_JUDGED = "not judged"
 
 
-def give_verdict(difference: tuple[float, float] | None) -> str:
+def give_verdict(difference: tuple[float, float] | None, negligible: float = 0.0) -> str:
     """Call the fused model "better", "equal" or "worse" than the best member.
 
     ``difference`` is the 95 % interval of its loss minus the best member's, resampled in pairs. "equal" does not say
-    that the losses are: the interval holds 0 (or there is none), so that this text cannot tell the two apart.
+    that the losses are: the interval holds 0 (or there is none), so that this text cannot tell the two apart, or what
+    is won is ``negligible`` all over it.
     """
     if difference is None:
         return "equal"
     low, high = difference
-    return "better" if high < 0.0 else "worse" if low > 0.0 else "equal"
+    return "better" if high < 0.0 and low <= -negligible else "worse" if low > 0.0 else "equal"
 
 
 def describe_verdict(
@@ -31,6 +34,8 @@ def describe_verdict(
         return f"The fused model is better than the best single member, {best} ({figures})."
     if verdict == "worse":
         return f"The best single member, {best}, wins: the fused model is worse ({figures}). Use {lowest}."
+    if interval is not None and interval[1] < 0.0:
+        return f"The fused model and the best single member, {best}, are equal but for a negligible rest ({figures})."
     return f"The fused model and the best single member, {best}, cannot be told apart: not significant ({figures})."
 
 

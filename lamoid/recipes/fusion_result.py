@@ -94,7 +94,8 @@ class Fusion(msgspec.Struct, frozen=True):
     """A fusion and what it came to.
 
     ``verdict`` says how the fused model stands to the best member: "better" or "worse" where the 95 % interval of their
-    difference lies on one side of 0; "equal" where it holds 0, so that they cannot be told apart; or "not judged".
+    difference lies on one side of 0; "equal" where it holds 0, so that they cannot be told apart, or where less than
+    1e-4 nats a token are won; or "not judged".
     It goes by the loss, all tasks by their shares, or by the first metric where there is no task. ``saved`` is "fused",
     or what was saved so as to be no worse: "greedy soup" or "best member". ``mixtures`` are those that were measured
     on the way, weights and loss. With ``checked`` nothing was fused.

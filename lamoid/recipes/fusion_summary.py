@@ -9,7 +9,7 @@ from lamoid.evaluation.accuracy import accuracy, accuracy_difference
 from lamoid.evaluation.joined import Joined
 from lamoid.evaluation.picture import NO_MATPLOTLIB, can_draw
 from lamoid.evaluation.report import Figures, Origin, Report
-from lamoid.fusion.verdict import NOT_JUDGED, describe_verdict, describe_weights, give_verdict
+from lamoid.fusion.verdict import NEGLIGIBLE, NOT_JUDGED, describe_verdict, describe_weights, give_verdict
 from lamoid.recipes.fusion_candidates import Candidates
 from lamoid.recipes.fusion_plan import Plan
 from lamoid.recipes.fusion_result import Comparison, Fusion, Judged, Member, MetricResult, Row, TaskResult
@@ -101,7 +101,7 @@ def compare(names: Sequence[str], joined: Joined, plan: Plan) -> list[Comparison
     for row, name in enumerate(names):
         if name != FUSED:
             difference, interval = joined.difference(ours, row)
-            found.append(Comparison(_shown(name, plan), difference, interval, give_verdict(interval)))
+            found.append(Comparison(_shown(name, plan), difference, interval, give_verdict(interval, NEGLIGIBLE)))
     return found
 
 

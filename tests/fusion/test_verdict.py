@@ -2,7 +2,7 @@
 
 import pytest
 
-from lamoid.fusion.verdict import describe_verdict, describe_weights, give_verdict
+from lamoid.fusion.verdict import NEGLIGIBLE, describe_verdict, describe_weights, give_verdict
 from lamoid.weighing.softmax import softmax_weights
 
 
@@ -12,6 +12,13 @@ from lamoid.weighing.softmax import softmax_weights
 )
 def test_verdict_goes_by_the_interval(interval: tuple[float, float] | None, verdict: str) -> None:
     assert give_verdict(interval) == verdict
+
+
+def test_what_no_figure_shows_is_no_gain_but_every_loss_is_one() -> None:
+    assert give_verdict((-9e-5, -1e-5), NEGLIGIBLE) == "equal"
+    assert give_verdict((-2e-4, -1e-5), NEGLIGIBLE) == "better"
+    assert give_verdict((1e-5, 9e-5), NEGLIGIBLE) == "worse"
+    assert "a negligible rest" in describe_verdict("equal", "law", -5e-5, (-9e-5, -1e-5), "law")
 
 
 def test_the_best_member_is_named_when_it_wins() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 Loss = Callable[[Sequence[float]], float]
 FLOOR = 1e-6
 """What a weight of 0 starts from: the coordinates are logarithms."""
+MOST_RATE = 8.0
+"""By how much the logarithms of two weights part in one step at most."""
 
 
 def search_simplex(loss: Loss, start: Sequence[float], budget: int = 50) -> list[float]:
@@ -38,29 +40,43 @@ def descend_simplex(
     gradient: Callable[[Sequence[float]], Sequence[float]],
     start: Sequence[float],
     *,
-    rate: float = 0.5,
+    gain: float = 1e-5,
     steps: int = 30,
 ) -> list[float]:
-    """Give the best weights met by exponentiated gradient steps (Kivinen and Warmuth, 1997).
+    """Give the best weights met by at most ``steps`` exponentiated gradient steps (Kivinen and Warmuth, 1997).
 
     Each weight is multiplied by exp(-rate x its gradient / the largest difference of gradients) and all are
-    normalised; a step that does not lower the loss is taken back and the rate halved.
+    normalised. The rate, of 8 at most, doubles where the loss falls and would go on falling, else it is halved; a step
+    that does not lower the loss is taken back. It ends where the gradient promises no more than ``gain``: of what is
+    left anywhere on the simplex (its mean under the weights less its least, the duality gap of Frank and Wolfe; Jaggi,
+    2013), or of a step shorter than one that was too long.
     """
-    best = _normal(start)
-    lowest = loss(best)
-    for _ in range(steps):
-        slopes = list(gradient(best))
-        spread = max(slopes) - min(slopes)
-        if spread == 0.0 or rate < 1e-3:
+    best = _normal([max(weight, FLOOR) for weight in start])
+    lowest, slopes, rate, is_short = loss(best), gradient(best), 0.5, False
+    for step in range(steps):
+        spread, mean = max(slopes) - min(slopes), _mean(slopes, best)
+        if mean - min(slopes) <= gain:
             break
-        mean = math.fsum(slope * weight for slope, weight in zip(slopes, best, strict=True))
-        tried = _normal([w * math.exp(-rate * (s - mean) / spread) for w, s in zip(best, slopes, strict=True)])
+        way = [(mean - slope) / spread for slope in slopes]
+        if is_short and -rate * _mean(slopes, best, way) <= gain:
+            break
+        tried = _normal([weight * math.exp(rate * direction) for weight, direction in zip(best, way, strict=True)])
         found = loss(tried)
+        is_short = found >= lowest
         if found < lowest:
             best, lowest = tried, found
-        else:
-            rate *= 0.5
+            if step == steps - 1:
+                break
+            slopes = gradient(best)
+            is_short = _mean(slopes, best, way) > _mean(slopes, best) * _mean(way, best)
+        rate = rate * 0.5 if is_short else min(rate * 2.0, MOST_RATE)
     return best
+
+
+def _mean(one: Sequence[float], weights: Sequence[float], other: Sequence[float] | None = None) -> float:
+    """Give the mean of numbers under weights that come to 1, or of their products with others."""
+    others = [1.0] * len(one) if other is None else other
+    return math.fsum(a * b * weight for a, b, weight in zip(one, others, weights, strict=True))
 
 
 def _moved(weights: Sequence[float], index: int, step: float) -> list[float]:

@@ -85,6 +85,42 @@ def test_searches_on_the_simplex_come_near_to_the_best_of_a_fine_grid(start: lis
         assert loss(descend_simplex(loss, gradient, start, steps=200)) <= best + 2e-3
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_descending_needs_few_tries_and_each_gradient_once(seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    size = int(drawn.integers(2, 5))
+    rows, wanted = 0.15 * drawn.normal(size=(size + 2, size)), 0.3 * drawn.normal(size=size + 2)
+    tried, asked = [], []
+
+    def value(w: Sequence[float]) -> float:
+        tried.append(tuple(w))
+        return float(0.5 * np.sum((rows @ np.array(w) - wanted) ** 2))
+
+    def slopes(w: Sequence[float]) -> list[float]:
+        asked.append(tuple(w))
+        return [float(slope) for slope in rows.T @ (rows @ np.array(w) - wanted)]
+
+    found = descend_simplex(value, slopes, [1 / size] * size)
+    assert len(tried) <= 31
+    assert len(asked) == len(set(asked)) <= len(tried)
+    grid = (np.array(p) / 40 for p in itertools.product(range(41), repeat=size) if sum(p) == 40)
+    assert value(found) <= min(value(point) for point in grid) + 1e-4
+
+
+def test_descending_to_a_corner_takes_a_handful_of_steps_and_leaves_one() -> None:
+    tried = []
+
+    def fall(w: Sequence[float]) -> float:
+        tried.append(w)
+        return 0.2 * w[0]
+
+    assert descend_simplex(fall, lambda _: [0.2, 0.0], [1.0, 0.0])[1] > 0.999
+    assert len(tried) <= 10
+    tried.clear()
+    assert descend_simplex(fall, lambda _: [0.2, 0.0], [0.0, 1.0])[1] > 0.999
+    assert len(tried) == 1
+
+
 def test_a_search_keeps_to_its_budget() -> None:
     asked = []
     search_simplex(lambda w: asked.append(w) or loss(w), [0.25] * 4, budget=17)  # type: ignore[func-returns-value]
