@@ -12,12 +12,16 @@ from lamoid.errors import InputError
 UNSPACED = "\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3005-\\u3007\\u3040-\\u30ff\\u31f0-\\u31ff\\u3400-\\u4dbf"
 UNSPACED += "\\u4e00-\\u9fff\\uf900-\\ufaff\\uff66-\\uff9f\\U00020000-\\U000323af"
 HAN = "\\u3005-\\u3007\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff\\U00020000-\\U000323af"
+RUNS = 256
+"""Runs of letters and of marks in a word, and parts of a word between hyphens: where there are more, it is cut."""
 # Marks that belong to the letter before them, which \w leaves out; whole blocks where marks stand among letters.
 _MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
 _MARKS += "\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0730-\u074a\u07a6-\u07b0\u0900-\u0963\u0966-\u0dff\u0f18-\u0f39"
 _MARKS += "\u0f71-\u0fbc\u135d-\u135f\u1ab0-\u1aff\u1dc0-\u1dff\u200c\u200d\u20d0-\u20ff\ufe20-\ufe2f"
-_LETTER = rf"(?:[^\W{UNSPACED}]|[{_MARKS}])"
-_SPACED = f"{_LETTER}++(?:(?:['’‑-]|(?<=[0-9])[.,](?=[0-9])){_LETTER}++)*+"
+# Runs, and nothing possessive: Python 3.11.0 to 3.11.4 ends a possessive group with branches a character early.
+# Each run is remembered while a word is matched: so many make one word at most, and a text of marks takes no gigabyte.
+_LETTERS = rf"(?:[^\W{UNSPACED}]+|[{_MARKS}]+){{1,{RUNS}}}"
+_SPACED = f"{_LETTERS}(?:(?:['’‑-]|(?<=[0-9])[.,](?=[0-9])){_LETTERS}){{0,{RUNS}}}"
 _WORD = re.compile(f"[{UNSPACED}]|{_SPACED}")
 _TOKEN = re.compile(rf"[{UNSPACED}]+|{_SPACED}|[^\w\s]")
 _HAN = re.compile(f"[{HAN}]")

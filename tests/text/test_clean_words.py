@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamoid.text import clean_words
-from lamoid.text.clean_words import is_unspaced, remove_words, segment, words_of
+from lamoid.text.clean_words import RUNS, is_unspaced, remove_words, segment, words_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ from lamoid.text.clean_words import is_unspaced, remove_words, segment, words_of
 def test_words_of_every_script(text: str, words: list[str]) -> None:
     assert words_of(text) == words
     assert is_unspaced(words) == ((len(words) > 0 and all(len(word) == 1 for word in words)) or "好" in words)
+
+
+@pytest.mark.parametrize("part", ["a\u0902", "a-", "a1\u0902-"])
+def test_a_word_without_end_is_cut_and_nothing_of_it_is_lost(part: str) -> None:
+    words = words_of(part * 5000)
+    assert words[0] == part * (RUNS // 2) if part == "a\u0902" else words[0].startswith(part * RUNS)
+    assert 5 < len(words) < 100
+    assert "".join(words).replace("-", "") == (part * 5000).replace("-", "")
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60))
